@@ -1,0 +1,43 @@
+"""Brings the data set into arrays with normalisation stats, and shows some of it."""
+
+import numpy as np
+
+from unclip.data import Prepared
+from unclip.datasets.registry import load_dataset
+from unclip.datasets.writer import write_prepared
+from unclip.figures import preview
+from unclip.layout import Layout
+from unclip.machine import raw_data_dir
+from unclip.params import DataParams
+from unclip.png import save_png
+from unclip.stage import main
+
+STAGE = "prepare"
+SHOWN = 32  # pictures of the preview
+
+
+def run(layout: Layout, data: DataParams) -> None:
+    """Writes data/prepared and the preview."""
+    source = load_dataset(
+        data.dataset,
+        image_size=data.image_size,
+        seed=data.seed,
+        raw_dir=raw_data_dir(),
+        options=data.shapes.model_dump() if data.dataset == "shapes" else {},
+    )
+    write_prepared(
+        layout.prepared,
+        source,
+        image_size=data.image_size,
+        val_fraction=data.val_fraction,
+        seed=data.seed,
+    )
+    prepared = Prepared(layout.prepared)
+    train = prepared.split("train")
+    shown = np.arange(min(SHOWN, len(train)))
+    captions = [prepared.captions[int(i)] for i in train.caption_index[shown]]
+    save_png(preview(np.array(train.images[shown]), captions), layout.preview)
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,48 @@
+"""Writes the state of the whole DAG as one run in MLflow. Files are the truth, MLflow a view."""
+
+import sys
+from pathlib import Path
+
+from unclip.artifacts import write_json
+from unclip.layout import Layout
+from unclip.params import (
+    ClipParams,
+    DataParams,
+    DecoderParams,
+    EvaluateParams,
+    JudgeParams,
+    PriorParams,
+    SampleParams,
+)
+from unclip.stage import main
+from unclip.tracking.address import find_root
+from unclip.tracking.record import record_experiment
+from unclip.tracking.store import TrackingError
+
+STAGE = "report"
+
+
+def run(
+    layout: Layout,
+    data: DataParams,
+    clip: ClipParams,
+    prior: PriorParams,
+    decoder: DecoderParams,
+    judge: JudgeParams,
+    sample: SampleParams,
+    evaluate: EvaluateParams,
+) -> None:
+    """Writes the MLflow run and report.json. The sections make it depend on every value."""
+    try:
+        record = record_experiment(find_root(), Path(layout.root))
+    except TrackingError as error:
+        print(
+            f"warning: not recorded in MLflow: {error}; `python cli.py log` does it later",
+            file=sys.stderr,
+        )
+        record = {"run_id": None}
+    write_json(layout.report, record)
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

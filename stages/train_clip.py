@@ -1,0 +1,187 @@
+"""Trains CLIP, then embeds every picture and every distinct caption with it, once and for all."""
+
+import shutil
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_json
+from unclip.augment import augment
+from unclip.data import Prepared, PreparedSplit
+from unclip.embeddings import write_array
+from unclip.layout import Layout
+from unclip.machine import Machine, open_machine
+from unclip.models.clip import CLIP
+from unclip.models.contrastive import contrastive_loss
+from unclip.params import ClipParams
+from unclip.progress import track
+from unclip.seeding import derive_seed, generator
+from unclip.stage import main
+from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
+from unclip.tracking.live import StageRun
+from unclip.training.batches import ShuffledBatches
+from unclip.training.fit import fit
+
+STAGE = "train_clip"
+MODEL_KEYS = (
+    *("patch_size", "embed_dim", "vision_dim", "vision_depth", "vision_heads"),
+    *("text_dim", "text_depth", "text_heads", "text_length", "dropout"),
+)
+EMBED_BATCH = 500  # pictures; changes speed only
+FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
+
+
+def run(layout: Layout, clip: ClipParams) -> None:
+    """Writes models/clip, data/embeddings, metrics and history."""
+    machine = open_machine(clip.precision)
+    data = Prepared(layout.prepared)
+    task = Task.of(data, clip, machine)
+    config = {key: getattr(clip, key) for key in MODEL_KEYS}
+    config |= {"image_size": data.image_size, "in_channels": data.channels}
+    config |= {"vocab_size": VOCAB_SIZE}
+    torch.manual_seed(derive_seed(clip.seed, f"{STAGE} weights"))
+    with StageRun(STAGE, {"clip": clip.model_dump()}, {"precision": machine.precision}) as log:
+        fitted = fit(
+            CLIP(**config),
+            task.loss,
+            task.validate,
+            clip,
+            stage=STAGE,
+            accelerator=machine.accelerator,
+            log=log,
+            history_path=layout.history(STAGE),
+        )
+        inputs = {"data": file_hash(layout.prepared / "dataset.json")}
+        artifact = Artifact("clip", config, fitted.weights, inputs=inputs)
+        save_artifact(layout.model("clip"), artifact)
+        model = build(artifact, CLIP, layout.model("clip")).to(machine.device)
+        assert isinstance(model, CLIP)
+        zero_shot = task.embed_all(model, layout)
+        figures = {f"val_{k.removeprefix('val_')}": v for k, v in fitted.metrics.items()}
+        write_json(layout.metrics(STAGE), figures | zero_shot)
+        log.log_metrics(clip.train_steps, zero_shot)
+        log.set_tags({"output_hash": weights_hash(layout.model("clip"))})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What CLIP learns from.
+
+    Attributes:
+        data: the prepared data set.
+        clip: the params.
+        machine: device and precision.
+        tokens: (K, L) int64, the data set's distinct captions, on the device.
+        mask: (K, L) bool.
+    """
+
+    data: Prepared
+    clip: ClipParams
+    machine: Machine
+    tokens: Tensor
+    mask: Tensor
+    batches: ShuffledBatches
+    train: PreparedSplit
+    val: PreparedSplit
+
+    @classmethod
+    def of(cls, data: Prepared, clip: ClipParams, machine: Machine) -> "Task":
+        """Returns the task of a data set."""
+        tokens, mask = trim_padding(*tokenize(data.captions, clip.text_length))
+        tokens, mask = tokens.to(machine.device), mask.to(machine.device)
+        train, val = data.split("train"), data.split("val")
+        batches = ShuffledBatches(len(train), clip.batch_size, clip.seed, STAGE)
+        return cls(data, clip, machine, tokens, mask, batches, train, val)
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Returns the loss of a step: augmented pictures against the distinct captions of them."""
+        index = self.batches(step)
+        pictures = augment(
+            self.train.gather(index),
+            generator(self.clip.seed, f"{STAGE} augmentation", step),
+            flip=self.clip.flip and self.data.allow_flip,
+            crop_padding=self.clip.crop_padding,
+        )
+        captions, caption_index = self._distinct(self.train.caption_index[index])
+        images = self.data.normalise(pictures.to(self.machine.device))
+        image_embeds, text_embeds, scale = model(images, self.tokens[captions], self.mask[captions])
+        return contrastive_loss(image_embeds, text_embeds, caption_index, scale)
+
+    def _distinct(self, captions: Tensor) -> tuple[Tensor, Tensor]:
+        distinct, index = torch.unique(captions, return_inverse=True)
+        return distinct.to(self.machine.device), index.to(self.machine.device)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Returns the loss in fixed batches and, where captions are few, zero-shot accuracy."""
+        assert isinstance(model, CLIP)
+        embeds, own = self._embed_images(model, self.val), self.val.caption_index
+        text_embeds, _ = model.encode_text(self.tokens, self.mask)
+        scale = model.logit_scale.exp().clamp(max=100.0)
+        losses = []
+        for rows in torch.arange(len(own)).split(self.clip.batch_size):
+            captions, index = self._distinct(own[rows])
+            loss = contrastive_loss(embeds[rows], text_embeds[captions], index, scale)
+            losses.append(float(loss) * len(rows))
+        figures = {"val_loss": sum(losses) / len(own)}
+        if len(self.data.captions) <= FEW_CAPTIONS:
+            figures["zero_shot_accuracy"] = _share_nearest(embeds.cpu(), text_embeds.cpu(), own)
+        return figures
+
+    def _embed_images(
+        self, model: CLIP, pictures: PreparedSplit, flipped: bool = False
+    ) -> Tensor:
+        parts = []
+        for rows in torch.arange(len(pictures)).split(EMBED_BATCH):
+            images = self.data.normalise(pictures.gather(rows).to(self.machine.device))
+            parts.append(model.encode_image(images.flip(-1) if flipped else images).float())
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def embed_all(self, model: CLIP, layout: Layout) -> dict[str, float]:
+        """Writes all embeddings; returns the zero-shot accuracy on the test pictures.
+
+        In float32: the text tower will embed new prompts in float32 too, alone.
+        """
+        folder = layout.embeddings
+        shutil.rmtree(folder, ignore_errors=True)
+        text_embeds, encodings = model.encode_text(self.tokens, self.mask)
+        for name, array in (
+            ("captions", text_embeds),
+            ("caption_encodings", encodings),
+            ("caption_mask", self.mask),
+        ):
+            write_array(folder, name, array)
+        mirrored = self.clip.embed_flipped and self.data.allow_flip
+        jobs = [(s, False) for s in ("train", "val", "test")]
+        jobs += [(s, True) for s in ("train", "val") if mirrored]
+        for split, flipped in track(jobs, "embedding", len(jobs)):
+            with self.machine.accelerator.autocast():
+                embeds = self._embed_images(model, self.data.split(split), flipped)
+            write_array(folder, f"{split}_flipped" if flipped else split, embeds)
+            if split == "test":
+                test_embeds = embeds.cpu()
+        return self._test_accuracy(test_embeds, text_embeds.cpu())
+
+    def _test_accuracy(self, embeds: Tensor, text_embeds: Tensor) -> dict[str, float]:
+        if len(self.data.captions) > FEW_CAPTIONS:
+            return {}
+        own = self.data.split("test").caption_index
+        held_out = torch.isin(own, torch.tensor(self.data.held_out_captions, dtype=torch.int64))
+        figures = {"zero_shot_accuracy": _share_nearest(embeds, text_embeds, own, ~held_out)}
+        if held_out.any():
+            accuracy = _share_nearest(embeds, text_embeds, own, held_out)
+            figures["zero_shot_accuracy_held_out"] = accuracy
+        return figures
+
+
+def _share_nearest(
+    image_embeds: Tensor, text_embeds: Tensor, own: Tensor, among: Tensor | None = None
+) -> float:
+    """Returns the share of pictures (of those in `among`) nearest to their own caption."""
+    correct = (image_embeds.float() @ text_embeds.float().T).argmax(dim=1).eq(own)
+    return float((correct if among is None else correct[among]).float().mean())
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,243 @@
+"""Trains the diffusion decoder on pictures and their own CLIP embeddings (unCLIP §2.1).
+
+It never meets the prior: at sampling time the prior's embedding takes the place of the real one.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from unclip.artifacts import Artifact, describe, file_hash, save_artifact, weights_hash, write_json
+from unclip.data import Prepared, PreparedSplit
+from unclip.diffusion.losses import diffusion_loss, draw_timesteps
+from unclip.embeddings import Embeddings
+from unclip.layout import Layout
+from unclip.machine import open_machine
+from unclip.models.unet import UNet
+from unclip.params import DecoderParams
+from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
+from unclip.seeding import derive_seed, generator
+from unclip.stage import main
+from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
+from unclip.tracking.live import StageRun
+from unclip.training.batches import ShuffledBatches
+from unclip.training.fit import Hook, fit
+
+STAGE = "train_decoder"
+MODEL_KEYS = (
+    *("patch_size", "model_channels", "channel_mult", "num_res_blocks", "attn_resolutions"),
+    *("head_channels", "dropout", "downsample", "conditioning", "num_image_tokens"),
+    *("caption_depth", "caption_dim"),
+)
+VALIDATION_BATCH = 250  # pictures; changes speed only
+PAINTED = 12  # pictures of the small grid
+ENLARGED = 4  # times, so that the small grid can be seen
+
+
+def run(layout: Layout, decoder: DecoderParams) -> None:
+    """Writes models/decoder, metrics, history and the grids painted on the way."""
+    machine = open_machine(decoder.precision)
+    data = Prepared(layout.prepared)
+    clip = describe(layout.model("clip"), "clip")
+    task = Task.of(data, Embeddings(layout.embeddings), decoder, clip.config, machine.device)
+    config = {key: getattr(decoder, key) for key in MODEL_KEYS}
+    config |= {key: clip.config[key] for key in ("embed_dim", "text_length")}
+    config |= {"image_size": data.image_size, "in_channels": data.channels}
+    config |= {"vocab_size": VOCAB_SIZE}
+    shutil.rmtree(layout.painted_in_training, ignore_errors=True)
+    torch.manual_seed(derive_seed(decoder.seed, f"{STAGE} weights"))
+    with StageRun(STAGE, {"decoder": decoder.model_dump()}, {"precision": machine.precision}) as log:
+
+        def paint(step: int, model: nn.Module) -> None:
+            with machine.accelerator.autocast():
+                painted = task.paint(model)
+            save_grid(painted, layout.painted_in_training / f"step_{step:06d}.png", step, log)
+
+        fitted = fit(
+            UNet(**config),
+            task.loss,
+            task.validate,
+            decoder,
+            stage=STAGE,
+            accelerator=machine.accelerator,
+            log=log,
+            history_path=layout.history(STAGE),
+            ema_decay=decoder.ema_decay,
+            hooks=(Hook(decoder.paint_every, paint),),
+        )
+        facts = {"diffusion": asdict(task.diffusion), "mean": data.mean, "std": data.std}
+        inputs = {
+            "clip": weights_hash(layout.model("clip")),
+            "data": file_hash(layout.prepared / "dataset.json"),
+        }
+        artifact = Artifact("decoder", config, fitted.weights, facts, inputs)
+        save_artifact(layout.model("decoder"), artifact)
+        write_json(layout.metrics(STAGE), fitted.metrics)
+        log.set_tags({"output_hash": weights_hash(layout.model("decoder"))})
+
+
+def save_grid(pictures: Tensor, path: Path, step: int, log: StageRun) -> None:
+    """Saves and logs a small grid of uint8 pictures (2 n, C, H, W), n of them in a row."""
+    sheet = make_grid(pictures, nrow=len(pictures) // 2, padding=2, pad_value=255)
+    image = to_pil_image(sheet)
+    image = image.resize((image.width * ENLARGED, image.height * ENLARGED), resample=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    log.log_image("painted", image, step)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the decoder learns from.
+
+    Attributes:
+        data: the prepared data set.
+        embeddings: CLIP's.
+        decoder: the params.
+        device: where it computes.
+        train: pictures to learn.
+        val: pictures that measure the loss.
+        text_tokens: (K, L) int64, the distinct captions.
+        text_mask: (K, L) bool.
+    """
+
+    data: Prepared
+    embeddings: Embeddings
+    decoder: DecoderParams
+    device: str
+    train: PreparedSplit
+    val: PreparedSplit
+    text_tokens: Tensor
+    text_mask: Tensor
+    diffusion: Diffusion
+    batches: ShuffledBatches
+
+    @classmethod
+    def of(
+        cls,
+        data: Prepared,
+        embeddings: Embeddings,
+        decoder: DecoderParams,
+        clip_config: dict[str, Any],
+        device: str,
+    ) -> "Task":
+        """Returns the task of a data set and its embeddings."""
+        train, val = data.split("train"), data.split("val")
+        return cls(
+            data,
+            embeddings,
+            decoder,
+            device,
+            train,
+            val,
+            *trim_padding(*tokenize(data.captions, clip_config["text_length"])),
+            Diffusion.of(decoder),
+            ShuffledBatches(len(train), decoder.batch_size, decoder.seed, STAGE),
+        )
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Returns the loss of a step, some of its conditions dropped, each for itself."""
+        index, draws = self.batches(step), generator(self.decoder.seed, f"{STAGE} draws", step)
+        drop_image, drop_caption, mirror = torch.rand(3, len(index), generator=draws)
+        images, image_embeds = self.train.gather(index), self._train_embeds(index)
+        if self.decoder.flip and self.data.allow_flip:
+            is_mirrored = mirror < 0.5
+            images[is_mirrored] = images[is_mirrored].flip(-1)
+            image_embeds[is_mirrored] = self._train_embeds(index[is_mirrored], flipped=True)
+        conditions = {
+            "image_embeds": image_embeds,
+            **self._texts(self.train.caption_index[index]),
+            "drop_mask": drop_image < self.decoder.image_drop_prob,
+            "text_drop_mask": drop_caption < self.decoder.caption_drop_prob,
+        }
+        return self._loss(model, images, conditions, draws)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Returns the loss on validation pictures, nothing dropped, always with the same noise."""
+        losses, count = [], min(self.decoder.val_pictures, len(self.val))
+        for i, index in enumerate(torch.arange(count).split(VALIDATION_BATCH)):
+            keep = torch.zeros(len(index), dtype=torch.bool)
+            conditions = {**self._val_conditions(index), "drop_mask": keep, "text_drop_mask": keep}
+            draws = generator(self.decoder.seed, f"{STAGE} validation", i)
+            loss = self._loss(model, self.val.gather(index), conditions, draws)
+            losses.append(float(loss) * len(index))
+        return {"val_loss": sum(losses) / count}
+
+    def paint(self, model: nn.Module) -> Tensor:
+        """Returns real validation pictures and below them what their embeddings are painted as.
+
+        uint8, (2 n, C, H, W). One picture a caption as far as captions go; always the same ones
+        with the same noise.
+        """
+        index = _one_of_each(self.val.caption_index, PAINTED)
+        conditions = self._val_conditions(index)
+        decoder, size = self.decoder, self.data.image_size
+        pictures = reverse_diffusion(
+            droppable(model),
+            {name: tensor.to(self.device) for name, tensor in conditions.items()},
+            [generator(decoder.seed, f"{STAGE} painting", i) for i in range(len(index))],
+            (self.data.channels, size, size),
+            self.diffusion,
+            Solver("dpmpp_2m", decoder.paint_steps, 0.0, decoder.paint_guidance),
+            device=self.device,
+            x_start_range=self.data.value_range(),
+        )
+        return torch.cat([self.val.gather(index), self.data.to_uint8(pictures.cpu())])
+
+    def _train_embeds(self, index: Tensor, *, flipped: bool = False) -> Tensor:
+        embeds = self.embeddings.images("train", flipped=flipped)
+        return torch.from_numpy(embeds[index.numpy()])
+
+    def _texts(self, captions: Tensor) -> dict[str, Tensor]:
+        """Returns what the caption encoder reads; nothing where there is none."""
+        if self.decoder.caption_depth == 0:
+            return {}
+        return {"text_tokens": self.text_tokens[captions], "text_mask": self.text_mask[captions]}
+
+    def _val_conditions(self, index: Tensor) -> dict[str, Tensor]:
+        embeds = torch.from_numpy(self.embeddings.images("val")[index.numpy()])
+        return {"image_embeds": embeds, **self._texts(self.val.caption_index[index])}
+
+    def _loss(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        conditions: dict[str, Tensor],
+        draws: torch.Generator,
+    ) -> Tensor:
+        t = draw_timesteps(len(images), self.diffusion.num_timesteps, draws)
+        noise = torch.randn(images.shape, generator=draws)
+        on_device = {name: tensor.to(self.device) for name, tensor in conditions.items()}
+        return diffusion_loss(
+            lambda x_t, t: model(x_t, t, **on_device),
+            self.diffusion.noise_schedule,
+            self.diffusion.prediction_type,
+            self.data.normalise(images.to(self.device)),
+            t.to(self.device),
+            noise.to(self.device),
+        )
+
+
+def _one_of_each(captions: Tensor, count: int) -> Tensor:
+    """Returns the indices of `count` pictures, the first of each caption before any second."""
+    order = sorted(range(len(captions)), key=_rank_within_caption(captions).__getitem__)
+    return torch.tensor(order[:count])
+
+
+def _rank_within_caption(captions: Tensor) -> list[int]:
+    seen: dict[int, int] = {}
+    ranks = []
+    for caption in captions.tolist():
+        ranks.append(seen.get(caption, 0))
+        seen[caption] = ranks[-1] + 1
+    return ranks
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

@@ -1,0 +1,127 @@
+"""Trains the judge, a classifier that knows nothing of CLIP or diffusion and measures pictures."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_json
+from unclip.augment import augment
+from unclip.data import Prepared, PreparedSplit
+from unclip.judging import accuracies, judge_pictures
+from unclip.layout import Layout
+from unclip.machine import open_machine
+from unclip.models.judge import Judge
+from unclip.params import JudgeParams
+from unclip.seeding import derive_seed, generator
+from unclip.stage import main
+from unclip.tracking.live import StageRun
+from unclip.training.batches import ShuffledBatches
+from unclip.training.fit import fit
+
+STAGE = "train_judge"
+
+
+def run(layout: Layout, judge: JudgeParams) -> None:
+    """Writes models/judge, metrics and history."""
+    machine = open_machine(judge.precision)
+    data = Prepared(layout.prepared)
+    task = Task.of(data, judge, machine.device)
+    config = {
+        "channels": judge.channels,
+        "image_size": data.image_size,
+        "in_channels": data.channels,
+        "num_values": [len(values) for values in data.attribute_values],
+    }
+    torch.manual_seed(derive_seed(judge.seed, f"{STAGE} weights"))
+    with StageRun(STAGE, {"judge": judge.model_dump()}, {"precision": machine.precision}) as log:
+        fitted = fit(
+            Judge(**config),
+            task.loss,
+            task.validate,
+            judge,
+            stage=STAGE,
+            accelerator=machine.accelerator,
+            log=log,
+            history_path=layout.history(STAGE),
+        )
+        facts = {"mean": data.mean, "std": data.std}
+        inputs = {"data": file_hash(layout.prepared / "dataset.json")}
+        artifact = Artifact("judge", config, fitted.weights, facts, inputs)
+        save_artifact(layout.model("judge"), artifact)
+        model = build(artifact, Judge, layout.model("judge")).to(machine.device)
+        assert isinstance(model, Judge)
+        test = data.split("test")
+        verdict = judge_pictures(model, data, test.images, machine.device)
+        real = accuracies(verdict.predictions, test.attributes, data.attribute_names)
+        figures = {f"test_{name}": value for name, value in real.items()}
+        write_json(layout.metrics(STAGE), fitted.metrics | figures)
+        log.log_metrics(judge.train_steps, figures)
+        log.set_tags({"output_hash": weights_hash(layout.model("judge"))})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the judge learns from: pictures and their attributes, never captions.
+
+    Attributes:
+        data: the prepared data set.
+        judge: the params.
+        device: where it computes.
+        train: pictures to learn, on the built-in set drawn apart and with all pairs.
+        val: pictures that choose the weights.
+        batches: which pictures make a step.
+    """
+
+    data: Prepared
+    judge: JudgeParams
+    device: str
+    train: PreparedSplit
+    val: PreparedSplit
+    batches: ShuffledBatches
+
+    @classmethod
+    def of(cls, data: Prepared, judge: JudgeParams, device: str) -> "Task":
+        """Returns the task of a data set."""
+        train, val = data.split("judge"), data.split("val")
+        batches = ShuffledBatches(len(train), judge.batch_size, judge.seed, STAGE)
+        return cls(data, judge, device, train, val, batches)
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Returns the loss of a step, on augmented pictures."""
+        index = self.batches(step)
+        images = augment(
+            self.train.gather(index),
+            generator(self.judge.seed, f"{STAGE} augmentation", step),
+            flip=self.judge.flip and self.data.allow_flip,
+            crop_padding=self.judge.crop_padding,
+        )
+        logits = model(self.data.normalise(images.to(self.device)))
+        return attribute_loss(logits, self.train.attributes[index].to(self.device))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Returns loss and joint accuracy on the validation pictures."""
+        assert isinstance(model, Judge)
+        verdict = judge_pictures(model, self.data, self.val.images, self.device)
+        joint = accuracies(verdict.predictions, self.val.attributes, self.data.attribute_names)
+        loss = attribute_loss(verdict.logits, self.val.attributes)
+        return {"val_loss": float(loss), "val_joint_accuracy": joint["joint_accuracy"]}
+
+
+def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
+    """Returns the cross-entropy summed over attributes, a scalar.
+
+    Args:
+        logits: for each of A attributes (B, number of its values).
+        attributes: (B, A) int64; -1 is unknown and left out.
+    """
+    losses = [
+        F.cross_entropy(logit.float(), target, ignore_index=-1)
+        for logit, target in zip(logits, attributes.T, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+if __name__ == "__main__":
+    main(STAGE, run)

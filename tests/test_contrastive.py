@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unclip.models.contrastive import contrastive_loss
+
+UNEVEN = [0, 2, 1, 0, 0, 2, 0]
+EVEN = [1, 0, 2, 2, 1, 0]
+
+
+def embeddings(caption_index: list[int], width: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    pictures = torch.randn(len(caption_index), width, dtype=torch.float64)
+    texts = torch.randn(max(caption_index) + 1, width, dtype=torch.float64)
+    return F.normalize(pictures, dim=1), F.normalize(texts, dim=1)
+
+
+def naive_loss(pictures: np.ndarray, texts: np.ndarray, index: list[int], scale: float) -> float:
+    """The loss as the design words it, one logit at a time."""
+    num_pictures, num_captions = len(pictures), len(texts)
+    cosines = [[float(np.dot(p, c)) for c in texts] for p in pictures]
+    image_to_text = 0.0
+    for i in range(num_pictures):
+        total = sum(math.exp(scale * cosines[i][k]) for k in range(num_captions))
+        own = math.exp(scale * cosines[i][index[i]])
+        image_to_text -= math.log(own / total) / num_pictures
+    text_to_image = 0.0
+    for k in range(num_captions):
+        total = sum(math.exp(scale * cosines[i][k]) for i in range(num_pictures))
+        mine = [i for i in range(num_pictures) if index[i] == k]
+        for i in mine:
+            target = 1 / len(mine)
+            log_prob = math.log(math.exp(scale * cosines[i][k]) / total)
+            text_to_image += target * (math.log(target) - log_prob) / num_captions
+    return (image_to_text + text_to_image) / 2
+
+
+@pytest.mark.parametrize("index", [UNEVEN, EVEN, [0, 1, 2, 3], [0, 0, 0]])
+@pytest.mark.parametrize("scale", [1.0, 14.3])
+def test_the_loss_equals_a_naive_double_loop(index: list[int], scale: float) -> None:
+    pictures, texts = embeddings(index)
+    expected = naive_loss(pictures.numpy(), texts.numpy(), index, scale)
+    loss = contrastive_loss(pictures, texts, torch.tensor(index), scale)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_with_equally_frequent_captions_it_equals_the_multi_positive_loss_less_its_floor() -> None:
+    pictures, texts = embeddings(EVEN)
+    index = torch.tensor(EVEN)
+    logits = 7.0 * pictures @ texts[index].T  # one text for each picture, repeated
+    targets = (index[:, None] == index).double()
+    targets /= targets.sum(dim=1, keepdim=True)
+    floor = math.log(2)  # each caption has two pictures
+    square = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2 - floor
+    loss = contrastive_loss(pictures, texts, index, 7.0)
+    assert loss.item() == pytest.approx(square.item(), abs=1e-5)
+
+
+def test_with_one_picture_a_caption_it_is_the_loss_of_clip() -> None:
+    pictures, texts = embeddings([0, 1, 2, 3])
+    logits = 5.0 * pictures @ texts.T
+    labels = torch.arange(4)
+    plain = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    loss = contrastive_loss(pictures, texts, labels, 5.0)
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def test_perfect_embeddings_give_zero() -> None:
+    index = torch.tensor(UNEVEN)
+    texts = torch.eye(3)
+    assert contrastive_loss(texts[index], texts, index, 100.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_order_of_captions_changes_nothing() -> None:
+    pictures, texts = embeddings(UNEVEN)
+    index = torch.tensor(UNEVEN)
+    order = torch.tensor([2, 0, 1])
+    shuffled = contrastive_loss(pictures, texts[order], order.argsort()[index], 3.0)
+    assert shuffled.item() == pytest.approx(
+        contrastive_loss(pictures, texts, index, 3.0).item(), abs=1e-6
+    )
+
+
+def test_bf16_autocast_does_not_reach_the_logits() -> None:
+    pictures, texts = (x.float() for x in embeddings(UNEVEN))
+    index = torch.tensor(UNEVEN)
+    expected = contrastive_loss(pictures, texts, index, 100.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert contrastive_loss(pictures, texts, index, 100.0).item() == expected.item()
+
+
+def test_the_gradient_reaches_pictures_texts_and_scale() -> None:
+    pictures, texts = (x.float().requires_grad_() for x in embeddings(UNEVEN))
+    scale = torch.tensor(10.0, requires_grad=True)
+    contrastive_loss(pictures, texts, torch.tensor(UNEVEN), scale).backward()
+    for tensor in (pictures, texts, scale):
+        assert tensor.grad is not None
+        assert tensor.grad.abs().max() > 0
+
+
+def test_a_caption_without_a_picture_is_not_passed_over_in_silence() -> None:
+    pictures, texts = embeddings(UNEVEN)
+    extra = torch.cat([texts, texts[:1]])
+    assert contrastive_loss(pictures, extra, torch.tensor(UNEVEN), 1.0).isnan()

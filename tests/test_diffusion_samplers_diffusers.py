@@ -1,0 +1,127 @@
+"""Every step of every sampler against the schedulers of diffusers."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch.testing import assert_close
+
+from unclip.diffusion.guidance import predict_x_start
+from unclip.diffusion.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m
+from unclip.diffusion.schedules import SCHEDULES, make_schedule, sampling_timesteps
+
+T = 60
+DIFFUSERS_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise_from(generator):
+    return lambda x_t: torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
+
+
+def draw(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
+
+
+MIXING = draw(6, 6, seed=9)
+
+
+def network(x_t, t):
+    """Some smooth function that mixes values, rows apart, and depends on time."""
+    return torch.tanh(x_t @ MIXING + t[:, None] / T)
+
+
+def their_scheduler(kind, schedule, prediction_type, steps, **options):
+    """A scheduler of diffusers with our betas, its tables brought from float32 to float64."""
+    scheduler = kind(
+        num_train_timesteps=T,
+        trained_betas=schedule.betas.numpy(),
+        prediction_type=DIFFUSERS_TYPES[prediction_type],
+        timestep_spacing="trailing",
+        **options,
+    )
+    scheduler.alphas_cumprod = torch.cumprod(1 - schedule.betas, 0)
+    scheduler.set_timesteps(steps)
+    if kind is DPMSolverMultistepScheduler:
+        a = scheduler.alphas_cumprod[scheduler.timesteps]
+        scheduler.sigmas = torch.cat([((1 - a) / a).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    else:
+        scheduler.one = scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)
+    return scheduler
+
+
+def their_chain(scheduler, x_t, **options):
+    """All x_t that the scheduler passes through, x_start last."""
+    chain = [x_t]
+    for t in scheduler.timesteps:
+        model_output = network(chain[-1], t.expand(len(x_t)))
+        chain.append(scheduler.step(model_output, t, chain[-1], **options).prev_sample)
+    return torch.stack(chain)
+
+
+def our_chain(sampler, schedule, prediction_type, steps, x_t, **options):
+    predict = predict_x_start(network, schedule, prediction_type, None)
+    chain = []
+    timesteps = sampling_timesteps(T, steps)
+    x_start = sampler(
+        predict,
+        x_t,
+        schedule,
+        timesteps,
+        callback=lambda i, t, x_t, pred_x_start: chain.append(x_t),
+        **options,
+    )
+    return torch.stack([*chain, x_start])
+
+
+for_full_and_strided_chains = pytest.mark.parametrize("steps", [T, 16, 1])
+for_each_type = pytest.mark.parametrize("prediction_type", DIFFUSERS_TYPES)
+for_each_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+@for_full_and_strided_chains
+@for_each_type
+@for_each_schedule
+def test_every_ddpm_step_is_that_of_diffusers(name, prediction_type, steps):
+    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DDPMScheduler, schedule, prediction_type, steps, clip_sample=False)
+    theirs = their_chain(scheduler, x_t, generator=seeded(5))
+    draw_noise = noise_from(seeded(5))
+    ours = our_chain(sample_ddpm, schedule, prediction_type, steps, x_t, draw_noise=draw_noise)
+    assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+# Their DDIM knows only equal gaps: 12 divides 60, 16 does not.
+@pytest.mark.parametrize("steps", [T, 12, 1])
+@for_each_type
+@for_each_schedule
+@pytest.mark.parametrize("eta", [0.0, 0.4])
+def test_every_ddim_step_is_that_of_diffusers(name, prediction_type, steps, eta):
+    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DDIMScheduler, schedule, prediction_type, steps, clip_sample=False)
+    theirs = their_chain(scheduler, x_t, eta=eta, generator=seeded(5))
+    ours = our_chain(
+        sample_ddim,
+        schedule,
+        prediction_type,
+        steps,
+        x_t,
+        eta=eta,
+        draw_noise=noise_from(seeded(5)),
+    )
+    assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@for_full_and_strided_chains
+@for_each_type
+@for_each_schedule
+def test_every_dpmpp_2m_step_is_that_of_diffusers(name, prediction_type, steps):
+    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DPMSolverMultistepScheduler, schedule, prediction_type, steps)
+    theirs = their_chain(scheduler, x_t)
+    ours = our_chain(sample_dpmpp_2m, schedule, prediction_type, steps, x_t)
+    # Their step casts x_t to float32, whatever it was.
+    assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

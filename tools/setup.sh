@@ -1,0 +1,163 @@
+#!/bin/sh
+# Makes .venv, installs what pyproject.toml asks for, and gives git what DVC needs of it.
+# `make` runs it before everything else, so with nothing to do it takes a fraction of a second.
+#
+#   PYTHON       the Python to build .venv from; otherwise the first on PATH that is new enough
+#   TORCH_INDEX  a further package index for the torch build; remembered in .venv
+set -eu
+unset CDPATH
+
+cd "$(dirname "$0")/.."
+root=$(pwd -P)
+python=.venv/bin/python
+# What was asked for, and a copy of it made only when all of it is installed.
+wanted=.venv/requirements.txt
+installed=.venv/installed.txt
+
+say() { printf '%s\n' "$*"; }
+
+stop() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+prepare_git() {
+    command -v git >/dev/null || stop "git is not installed, and DVC needs it"
+    if ! answer=$(LC_ALL=C git rev-parse --git-dir 2>&1); then
+        case $answer in
+        *"not a git repository"*) stop "DVC needs a git repository, and this folder is none:" \
+            "run 'git init', then the same make again" ;;
+        *) stop "git can not read this folder: $answer" ;;
+        esac
+    fi
+    # `dvc exp run` makes commits. Environment variables do not help: its git library wants config.
+    if [ -z "$(git config user.name)" ] || [ -z "$(git config user.email)" ]; then
+        [ -n "$(git config user.name)" ] || git config user.name "unCLIP Lab"
+        [ -n "$(git config user.email)" ] || git config user.email "unclip-lab@localhost"
+        say "git knew no full identity, which 'dvc exp run' needs; in this repository alone it is now" \
+            "\"$(git config user.name) <$(git config user.email)>\" (change: git config user.name NAME)"
+    fi
+    git rev-parse --quiet --verify HEAD >/dev/null ||
+        say "no commit yet, which 'dvc exp run' needs: git add -A && git commit -m 'unCLIP Lab'"
+}
+
+# With .venv active, `python3` would be the very one that may have to be rebuilt.
+leave_venv() {
+    venv_bin=$(cd .venv/bin 2>/dev/null && pwd -P) || return 0
+    others=
+    set -f
+    IFS=:
+    for folder in $PATH; do
+        [ "$(cd "$folder" 2>/dev/null && pwd -P)" = "$venv_bin" ] || others=${others:+$others:}$folder
+    done
+    unset IFS
+    set +f
+    PATH=$others
+}
+
+# Prints the version of the Python $1, if it runs at all; fails where it is too old.
+version_of() {
+    "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(sys.version_info < (3, 11))' \
+        2>/dev/null
+}
+
+# Sets `base` to a Python that is new enough, or stops.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3 python3.14 python3.13 python3.12 python3.11 python
+    fi
+    found=
+    for base in "$@"; do
+        if version=$(version_of "$base"); then
+            "$base" -c 'import ensurepip, venv' 2>/dev/null || stop "$base ($version) comes without its" \
+                "venv module: install it (on Debian and Ubuntu: apt install python3-venv), then the same again"
+            return
+        fi
+        [ -z "$version" ] || found="${found:+$found, }$base is $version"
+    done
+    stop "Python 3.11 or newer is needed (${found:-$1: not found}):" \
+        "install one, or name it: make setup PYTHON=/path/to/python3.12"
+}
+
+remembered_index() { sed -n 's/^--extra-index-url //p' "$wanted" 2>/dev/null || true; }
+
+# Fails, with the reason in `reason`, where .venv can be neither used nor completed.
+usable() {
+    if [ ! -d .venv ]; then
+        reason="there is none yet"
+    elif ! version=$(version_of "$python"); then
+        reason="its Python does not run, or is older than 3.11"
+    elif ! grep -qF "$root/.venv/bin/" .venv/bin/pip 2>/dev/null; then
+        reason="it is incomplete, or was made in another folder"
+    elif [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; then
+        reason="before: $version"
+    elif [ -f "$wanted" ] && [ -n "${TORCH_INDEX:-}" ] && [ "$TORCH_INDEX" != "$(remembered_index)" ]; then
+        reason="another torch build is asked for"
+    else
+        return 0
+    fi
+    return 1
+}
+
+list_wanted() {
+    {
+        [ -z "$index" ] || say "--extra-index-url $index"
+        "$python" tools/requirements.py
+    } >"$wanted"
+}
+
+show_progress() {
+    seconds=0
+    # Outlives neither this script nor a kill of it; the redirection keeps `sleep` off our output.
+    while sleep 15 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 15))
+        say "  $seconds s, $(du -sk .venv 2>/dev/null | awk '{ printf "%.1f GB", $1 / 1e6 }') in .venv"
+    done
+}
+
+stop_progress() {
+    kill "$progress" 2>/dev/null || true
+    rm -rf .venv/tmp
+}
+
+install() {
+    if [ -n "$index" ]; then
+        say "Installing the packages, with the torch build of $index; some minutes."
+    else
+        say "Installing the packages; some minutes. On Linux the CUDA parts of torch make it 2.6 GB to" \
+            "download and 6.5 GB on disk."
+        say "No NVIDIA GPU? About a quarter of that: Ctrl-C, then" \
+            "make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+    fi
+    # pip unpacks into TMPDIR; here it is on the disk that must be large enough anyway.
+    rm -rf .venv/tmp
+    mkdir .venv/tmp
+    show_progress &
+    progress=$!
+    trap stop_progress EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    TMPDIR=$root/.venv/tmp "$python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
+        --requirement "$wanted" || stop "pip could not install the packages; its own words stand above." \
+        "Without network: the same again, later. Where torch has no build for Python $version:" \
+        "make setup PYTHON=python3.13"
+    stop_progress
+}
+
+leave_venv
+prepare_git
+index=${TORCH_INDEX:-$(remembered_index)}
+if ! usable; then
+    find_python
+    say "Building .venv with Python $version ($reason)."
+    "$base" -m venv --clear .venv || stop "could not build .venv with $base; its own words stand above"
+fi
+list_wanted
+if ! cmp -s "$wanted" "$installed" || ! "$python" tools/requirements.py --check; then
+    rm -f "$installed"
+    install
+    cp "$wanted" "$installed"
+    say "Installed. To use it by hand: . .venv/bin/activate"
+fi

@@ -1,0 +1,150 @@
+"""Trained networks as folders: the one module that opens weight files.
+
+A folder holds `model.safetensors` and `model.json` (format version, kind, constructor config,
+facts that belong to the weights, hashes of the inputs). Same inputs, same bytes: keys are sorted
+and no time, host or run stands in them. Nothing is pickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from unclip.errors import UserError
+
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained network and what is known of it.
+
+    Attributes:
+        kind: clip, prior, decoder or judge.
+        config: the keyword arguments of the network's constructor.
+        weights: its state dict, on the CPU.
+        facts: what a user of the weights must know beside them, for example the embeddings' mean.
+        inputs: hashes of what it was trained on.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_hash(folder: Path) -> str:
+    """Returns the hash that names a trained network: SHA-256 of its weight file."""
+    return file_hash(folder / WEIGHTS)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON with sorted keys, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def save_artifact(folder: Path, artifact: Artifact) -> None:
+    """Writes the folder of a network under a temporary name and then renames it."""
+    from safetensors.torch import save_file
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()
+    }
+    save_file(weights, temporary / WEIGHTS)
+    description = {
+        "config": artifact.config,
+        "facts": artifact.facts,
+        "format_version": FORMAT_VERSION,
+        "inputs": artifact.inputs,
+        "kind": artifact.kind,
+    }
+    write_json(temporary / DESCRIPTION, description)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def describe(folder: Path, kind: str) -> Artifact:
+    """Returns what is known of the network in a folder, without its weights.
+
+    Raises:
+        UserError: the folder is missing, of another kind or version, or not ours.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not there yet; {_remedy(kind)}")
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found, version = description["kind"], description["format_version"]
+        config, facts, inputs = (dict(description[key]) for key in ("config", "facts", "inputs"))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: missing or damaged; {_remedy(kind)}") from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {version}, expected {FORMAT_VERSION}; {_remedy(kind)}"
+        )
+    if found != kind:
+        raise UserError(f"{folder}: holds a {found}, expected a {kind}; {_remedy(kind)}")
+    return Artifact(kind, config, {}, facts, inputs)
+
+
+def load_artifact(folder: Path, kind: str) -> Artifact:
+    """Returns the network in a folder.
+
+    Raises:
+        UserError: as `describe`, or the weights are missing or cut short.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    described = describe(folder, kind)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError, ValueError):
+        raise UserError(f"{folder / WEIGHTS}: missing or damaged; {_remedy(kind)}") from None
+    return replace(described, weights=weights)
+
+
+def _remedy(kind: str) -> str:
+    return f"make it with `dvc repro --force train_{kind}`, or fetch it with `dvc pull`"
+
+
+def build(
+    artifact: Artifact, constructor: Callable[..., nn.Module], where: Path | str
+) -> nn.Module:
+    """Returns the network of an artifact, frozen and in eval mode.
+
+    Raises:
+        UserError: the config does not build this network, or the weights do not fit it.
+    """
+    try:
+        model = constructor(**artifact.config)
+        model.load_state_dict(artifact.weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{where}: config and weights do not make a {artifact.kind} ({reason}); "
+            f"{_remedy(artifact.kind)}"
+        ) from None
+    return model.eval().requires_grad_(False)

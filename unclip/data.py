@@ -1,0 +1,204 @@
+"""The prepared folder: pictures on disk, read by memory map, and their normalisation.
+
+Layout, written by `unclip.datasets.writer`:
+
+    dataset.json                 everything that is not a picture
+    <split>/images.npy           (N, C, H, W) uint8
+    <split>/caption_index.npy    (N,) int32, index into captions
+    <split>/attributes.npy       (N, A) int16, index into attribute_values[a]; -1 is unknown
+
+Splits are train, val, test and, where the judge does not learn from train, judge.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unclip.errors import UserError
+
+FORMAT_VERSION = 1
+_ARRAYS = ("images", "caption_index", "attributes")
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Pictures in [0, 255] to numbers of mean 0 and standard deviation 1, and back.
+
+    Attributes:
+        mean: of each channel over the training split, of pixels in [0, 1].
+        std: likewise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Returns (images / 255 - mean) / std, float32, from (B, C, H, W) uint8."""
+        assert images.dtype == torch.uint8, f"normalise takes uint8 pictures, not {images.dtype}"
+        mean, std = self._per_channel(images)
+        return (images.float() / 255 - mean) / std
+
+    def to_uint8(self, images: Tensor) -> Tensor:
+        """Returns pictures (B, C, H, W) uint8, rounded and clamped: the inverse of `normalise`."""
+        mean, std = self._per_channel(images)
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def value_range(self) -> tuple[Tensor, Tensor]:
+        """Returns the normalised values of pixels 0 and 255, each (C, 1, 1): (low, high)."""
+        ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+        low, high = self.normalise(ends.expand(2, len(self.mean), 1, 1))
+        return low, high
+
+    def _per_channel(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and std (C, 1, 1) on the pictures' device."""
+        channels = images.shape[-3]
+        assert channels == len(self.mean), f"{tuple(images.shape)} for {len(self.mean)} channels"
+        both = torch.tensor([self.mean, self.std], dtype=torch.float32, device=images.device)
+        mean, std = both[..., None, None]
+        return mean, std
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One split.
+
+    Attributes:
+        images: (N, C, H, W) uint8, on disk: take what is needed by `gather`.
+        caption_index: (N,) int64, index into `Prepared.captions`.
+        attributes: (N, A) int64, index into `Prepared.attribute_values[a]`; -1 is unknown.
+    """
+
+    images: npt.NDArray[np.uint8]
+    caption_index: Tensor
+    attributes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def gather(self, indices: Tensor | npt.NDArray[np.integer] | Sequence[int]) -> Tensor:
+        """Returns pictures (B, C, H, W) uint8 at `indices` (B,), a copy in memory."""
+        return torch.from_numpy(self.images[np.asarray(indices, dtype=np.int64)])
+
+
+class Prepared:
+    """A prepared data set, opened by its folder.
+
+    Attributes:
+        folder: where it lies.
+        name: which data set it is.
+        image_size: height and width in pixels.
+        channels: 1 or 3.
+        captions: K distinct captions.
+        attribute_names: A names.
+        attribute_values: for each attribute the words for its values.
+        caption_attributes: (K, A) int64, what a picture painted from a caption must show; -1 is
+            not stated.
+        held_out_captions: indices of captions that train and val never show.
+        prompts: the captions of the sample grid.
+        allow_flip: whether a mirrored picture could be one of this data set.
+        judge_split: the split that the judge learns from, "judge" or "train".
+        counts: pictures in each split.
+        normalisation: mean and std of the training split.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        about = _read_description(self.folder / "dataset.json")
+        self.name: str = about["name"]
+        self.image_size: int = about["image_size"]
+        self.channels: int = about["channels"]
+        self.captions: list[str] = about["captions"]
+        self.attribute_names: list[str] = about["attribute_names"]
+        self.attribute_values: list[list[str]] = about["attribute_values"]
+        self.caption_attributes = torch.tensor(
+            about["caption_attributes"], dtype=torch.int64
+        ).reshape(len(self.captions), len(self.attribute_names))
+        self.held_out_captions: list[int] = about["held_out_captions"]
+        self.prompts: list[str] = about["prompts"]
+        self.allow_flip: bool = about["allow_flip"]
+        self.judge_split: str = about["judge_split"]
+        self.counts: dict[str, int] = about["counts"]
+        self.normalisation = Normalisation(tuple(about["mean"]), tuple(about["std"]))
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Returns the mean of each channel, of pixels in [0, 1]."""
+        return self.normalisation.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Returns the standard deviation of each channel, of pixels in [0, 1]."""
+        return self.normalisation.std
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Returns float32 pictures of mean 0 and std 1 from (B, C, H, W) uint8."""
+        return self.normalisation.normalise(images)
+
+    def to_uint8(self, images: Tensor) -> Tensor:
+        """Returns uint8 pictures from normalised ones, rounded and clamped."""
+        return self.normalisation.to_uint8(images)
+
+    def value_range(self) -> tuple[Tensor, Tensor]:
+        """Returns the lowest and the highest normalised value, each (C, 1, 1)."""
+        return self.normalisation.value_range()
+
+    def split(self, name: str) -> PreparedSplit:
+        """Returns the split "train", "val", "test" or "judge" (which may be "train" itself).
+
+        Raises:
+            UserError: a file of it is missing, or not what dataset.json says.
+        """
+        assert name in ("train", "val", "test", "judge"), f"there is no split {name!r}"
+        name = self.judge_split if name == "judge" else name
+        count, num_attributes = self.counts[name], len(self.attribute_names)
+        size = self.image_size
+        shapes = ((count, self.channels, size, size), (count,), (count, num_attributes))
+        images, caption_index, attributes = (
+            _open_array(self.folder / name / f"{array}.npy", shape)
+            for array, shape in zip(_ARRAYS, shapes, strict=True)
+        )
+        return PreparedSplit(
+            images=images,
+            caption_index=torch.from_numpy(caption_index.astype(np.int64)),
+            attributes=torch.from_numpy(attributes.astype(np.int64)),
+        )
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """Returns what dataset.json says, of this version."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        version = about["format_version"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; run `dvc repro prepare`") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is damaged; run `dvc repro prepare`") from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: has format version {version!r}; expected {FORMAT_VERSION}; "
+            "run `dvc repro prepare`"
+        )
+    return about
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Returns a memory-mapped array, as a plain ndarray, whose look-ups are faster."""
+    try:
+        array = np.asarray(np.load(path, mmap_mode="r"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; run `dvc repro prepare`") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{path}: is damaged; run `dvc repro prepare`") from None
+    if array.shape != shape:
+        raise UserError(
+            f"{path}: has the shape {array.shape}; expected {shape} by dataset.json; "
+            "run `dvc repro prepare`"
+        )
+    return array

@@ -1,0 +1,91 @@
+"""What every data set hands to the prepare stage. A new data set needs nothing but this."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Pictures(Protocol):
+    """Pictures (N, C, H, W) uint8 that are read by slices: an array, a memmap, or drawn on demand.
+
+    Slices are read in order and once each, so a source may draw or decode while it is read and
+    never holds all its pictures in memory.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Returns (N, C, H, W)."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.uint8]:
+        """Returns pictures `rows`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures, each with its caption and its attributes.
+
+    Attributes:
+        images: (N, C, H, W) uint8, read by slices.
+        caption_index: (N,) int32, index into the source's captions.
+        attributes: (N, A) int16, index into attribute_values[a]; -1 is unknown.
+    """
+
+    images: Pictures
+    caption_index: npt.NDArray[np.int32]
+    attributes: npt.NDArray[np.int16]
+
+    def __post_init__(self) -> None:
+        n = self.images.shape[0]
+        assert self.caption_index.shape == (n,), f"{self.caption_index.shape} for {n} pictures"
+        assert self.attributes.ndim == 2, f"attributes {self.attributes.shape}, expected (N, A)"
+        assert len(self.attributes) == n, f"{self.attributes.shape} for {n} pictures"
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A data set before it is prepared.
+
+    Attributes:
+        name: its name in `data.dataset`.
+        captions: K distinct captions.
+        attribute_names: A names, for example "colour"; none is allowed.
+        attribute_values: for each attribute the words for its values.
+        caption_attributes: (K, A) int16, the values that a caption states, which is what a picture
+            painted from it must show; -1 is not stated.
+        held_out_captions: indices of captions that the training split never shows.
+        prompts: the captions of the sample grid, in its order.
+        allow_flip: whether the mirror image of a picture could be a picture of this data set, so
+            that the decoder may learn it.
+        train: also the source of the validation split.
+        test: selects nothing.
+        judge: what the judge learns from; None is the training split.
+    """
+
+    name: str
+    captions: list[str]
+    attribute_names: list[str]
+    attribute_values: list[list[str]]
+    caption_attributes: npt.NDArray[np.int16]
+    held_out_captions: list[int]
+    prompts: list[str]
+    allow_flip: bool
+    train: Split
+    test: Split
+    judge: Split | None = None
+
+    def __post_init__(self) -> None:
+        expected = (len(self.captions), len(self.attribute_names))
+        found = self.caption_attributes.shape
+        assert found == expected, f"caption_attributes {found}, expected {expected}"
+        assert len(self.attribute_values) == len(self.attribute_names), "a list for each attribute"
+        assert len(set(self.captions)) == len(self.captions), "captions must be distinct"
+        splits = [split for split in (self.train, self.test, self.judge) if split is not None]
+        shapes = {split.images.shape[1:] for split in splits}
+        assert len(shapes) == 1, f"pictures of different shapes {shapes}"
+        for split in splits:
+            found = (split.attributes.shape[1],)
+            assert found == expected[1:], f"{found} attributes a picture, expected {expected[1:]}"

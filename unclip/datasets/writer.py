@@ -1,0 +1,169 @@
+"""Writes the prepared folder that `unclip.data` reads.
+
+Apart from the reader, so that a change here reruns prepare alone: where its bytes come out the
+same, nothing is trained again.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from unclip.data import FORMAT_VERSION
+from unclip.datasets.base import DatasetSource, Pictures, Split
+from unclip.errors import UserError
+from unclip.seeding import generator
+
+CHUNK = 512  # pictures in memory at a time
+Rows = npt.NDArray[np.bool_]
+
+
+def write_prepared(
+    folder: Path, source: DatasetSource, *, image_size: int, val_fraction: float, seed: int
+) -> None:
+    """Writes `source` to `folder`, in place of what was there.
+
+    Equal arguments give equal bytes. Pictures keep the source's order; those of the validation
+    split are chosen by a seeded permutation.
+
+    Args:
+        folder: it is complete or absent: written under another name, then renamed.
+        source: the data set.
+        image_size: height and width that its pictures must have.
+        val_fraction: share of the training pictures, in (0, 1), that becomes the validation split.
+        seed: of that choice.
+
+    Raises:
+        UserError: the validation or the training split would be empty.
+    """
+    num_pictures, channels, *size = source.train.images.shape
+    assert size == [image_size, image_size], f"{source.name} draws {size}, not {image_size}"
+    chosen = _choose_validation(num_pictures, val_fraction, seed)
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    histogram = _write_splits(partial, source.train, {"train": ~chosen, "val": chosen})["train"]
+    counts = {"train": int((~chosen).sum()), "val": int(chosen.sum())}
+    for name, split in (("test", source.test), ("judge", source.judge)):
+        if split is not None:
+            _write_splits(partial, split, {name: np.ones(split.images.shape[0], dtype=np.bool_)})
+            counts[name] = split.images.shape[0]
+
+    mean, std = mean_and_std(histogram)
+    about = {"image_size": image_size, "channels": channels, "counts": counts}
+    _write_json(partial / "dataset.json", _describe(source) | about | {"mean": mean, "std": std})
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+def mean_and_std(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Returns each channel's mean and (population) standard deviation of pixels in [0, 1].
+
+    The sums are whole numbers, so neither the order nor the size of the chunks can change a bit.
+    A channel of one single value has no spread to divide by; its std is given as 1.
+
+    Args:
+        histogram: (C, 256), how often each value occurs.
+    """
+    means, stds = [], []
+    for counts in histogram.tolist():
+        n = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        squares = sum(value * value * count for value, count in enumerate(counts))
+        means.append(total / (255 * n))
+        stds.append(math.sqrt(n * squares - total * total) / (255 * n) or 1.0)
+    return means, stds
+
+
+def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Rows:
+    """Returns which training pictures are for validation, (N,) bool."""
+    num_val = round(val_fraction * num_pictures)
+    if not 0 < num_val < num_pictures:
+        raise UserError(
+            f"data.val_fraction: {val_fraction:g} of {num_pictures} pictures leaves {num_val} for "
+            f"validation and {num_pictures - num_val} for training; expected at least 1 of each; "
+            "change it or take more pictures"
+        )
+    order = torch.randperm(num_pictures, generator=generator(seed, "validation split"))
+    chosen = np.zeros(num_pictures, dtype=np.bool_)
+    chosen[order[:num_val].numpy()] = True
+    return chosen
+
+
+def _write_splits(folder: Path, split: Split, members: dict[str, Rows]) -> dict[str, Any]:
+    """Writes the rows of each member as a split of its own; returns their pixel histograms."""
+    for name, rows in members.items():
+        (folder / name).mkdir(parents=True)
+        caption_index, attributes = split.caption_index[rows], split.attributes[rows]
+        for array, values, dtype in (
+            ("caption_index", caption_index, np.int32),
+            ("attributes", attributes, np.int16),
+        ):
+            np.save(folder / name / f"{array}.npy", np.ascontiguousarray(values, dtype=dtype))
+    return _write_images(folder, split.images, members)
+
+
+def _write_images(
+    folder: Path, images: Pictures, members: dict[str, Rows]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Writes <member>/images.npy of all members in one pass, since reading may mean drawing.
+
+    By plain writes: a memory map that meets a full disk kills the process without a word.
+
+    Returns:
+        for each member how often each value occurs in each channel, (C, 256) int64.
+    """
+    num_pictures, *shape = images.shape
+    histograms = {name: np.zeros((shape[0], 256), dtype=np.int64) for name in members}
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for name, rows in members.items():
+            files[name] = stack.enter_context((folder / name / "images.npy").open("wb"))
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
+                "fortran_order": False,
+                "shape": (int(rows.sum()), *shape),
+            }
+            np.lib.format.write_array_header_1_0(files[name], header)
+        for start in range(0, num_pictures, CHUNK):
+            part = slice(start, min(start + CHUNK, num_pictures))
+            chunk = images[part]
+            assert chunk.dtype == np.uint8, f"pictures are {chunk.dtype}, expected uint8"
+            assert chunk.shape == (part.stop - start, *shape), f"{chunk.shape} for {shape}"
+            for name, rows in members.items():
+                mine = chunk[rows[part]]
+                files[name].write(mine.tobytes())
+                histograms[name] += _count_values(mine.swapaxes(0, 1))
+    return histograms
+
+
+def _count_values(channels: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
+    return np.stack([np.bincount(values.ravel(), minlength=256) for values in channels])
+
+
+def _describe(source: DatasetSource) -> dict[str, Any]:
+    """Returns what the source says of itself, apart from its pictures."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": source.name,
+        "captions": source.captions,
+        "attribute_names": source.attribute_names,
+        "attribute_values": source.attribute_values,
+        "caption_attributes": source.caption_attributes.tolist(),
+        "held_out_captions": source.held_out_captions,
+        "prompts": source.prompts,
+        "allow_flip": source.allow_flip,
+        "judge_split": "train" if source.judge is None else "judge",
+    }
+
+
+def _write_json(path: Path, about: dict[str, Any]) -> None:
+    text = json.dumps(about, sort_keys=True, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")

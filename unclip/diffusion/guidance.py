@@ -1,0 +1,85 @@
+"""From a conditional network to the `predict(x_t, t)` that a sampler sees.
+
+    denoise = guided(model, {"image_embeds": image_embeds}, scale)          (x_t, t) -> model_output
+    predict = predict_x_start(denoise, schedule, prediction_type, (low, high))  -> pred_x_start
+
+Conditions, guidance, prediction type and clipping are closed over here, so samplers know none.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unclip.diffusion.predictions import Denoise, Predict, to_x_start
+from unclip.diffusion.schedules import NoiseSchedule
+
+Model = Callable[..., Tensor]  # (x_t, t, drop_mask=, **conditions) -> model_output
+
+
+def guided(model: Model, conditions: dict[str, Tensor], scale: float) -> Denoise:
+    """Returns `denoise(x_t, t)`, the model under classifier-free guidance (Ho & Salimans 2022).
+
+    It gives uncond + scale·(cond − uncond), that is the paper's eq. 6 with w = scale − 1: 0 is
+    unconditional, 1 is plain conditional, more is more faithful and less diverse. Both branches go
+    through one forward of 2B rows, the conditional ones first; where the scale is 0 or 1 one branch
+    is the answer, and one forward of B rows.
+
+    Args:
+        model: called as `model(x_t, t, drop_mask=drop_mask, **conditions)`; drop_mask is (B,) bool,
+            and where it is True the conditions must have no influence.
+        conditions: the model's keyword arguments, each (B, ...), on the model's device.
+        scale: guidance_scale, no unit.
+    """
+    if scale in (0, 1):
+
+        def denoise_one_branch(x_t: Tensor, t: Tensor) -> Tensor:
+            drop_mask = torch.full(t.shape, scale == 0, device=t.device)
+            return model(x_t, t, drop_mask=drop_mask, **conditions)
+
+        return denoise_one_branch
+
+    twice = {name: torch.cat([condition, condition]) for name, condition in conditions.items()}
+
+    def denoise_both_branches(x_t: Tensor, t: Tensor) -> Tensor:
+        keep = torch.zeros_like(t, dtype=torch.bool)
+        model_output = model(
+            torch.cat([x_t, x_t]), torch.cat([t, t]), drop_mask=torch.cat([keep, ~keep]), **twice
+        )
+        # A large scale magnifies the rounding of a sum made in half precision.
+        cond, uncond = model_output.to(x_t.dtype).chunk(2)
+        return uncond + scale * (cond - uncond)
+
+    return denoise_both_branches
+
+
+def predict_x_start(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    prediction_type: str,
+    x_start_range: tuple[Tensor, Tensor] | None,
+) -> Predict:
+    """Returns `predict(x_t, t)`, which gives pred_x_start, (B, ...).
+
+    Args:
+        denoise: gives the raw output for (x_t, t), for example from `guided`.
+        schedule: the one that the network was trained with.
+        prediction_type: one of PREDICTION_TYPES: what the raw output means.
+        x_start_range: (low, high), each broadcastable to (B, ...), for example (C, 1, 1), on the
+            device of x_t: the range of the data, to which pred_x_start is clipped (guidance pushes
+            it out of there). x_t itself is never clipped: it is noise in part and rightly leaves
+            the range. None clips nothing, as for embeddings.
+
+    Raises:
+        ValueError: on the first call, where `prediction_type` is not known.
+    """
+
+    def predict(x_t: Tensor, t: Tensor) -> Tensor:
+        pred_x_start = to_x_start(schedule, prediction_type, denoise(x_t, t), x_t, t)
+        if x_start_range is None:
+            return pred_x_start
+        low, high = x_start_range
+        # Without the cast a float64 range would make every later tensor float64.
+        return pred_x_start.clamp(low.to(pred_x_start), high.to(pred_x_start))
+
+    return predict

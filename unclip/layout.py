@@ -1,0 +1,79 @@
+"""Where things lie in a workspace: the one place in code that knows the names in dvc.yaml."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL_OF_STAGE = {
+    "train_clip": "clip",
+    "train_prior": "prior",
+    "train_decoder": "decoder",
+    "train_judge": "judge",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files and folders of one workspace, below `root`."""
+
+    root: Path = Path()
+
+    @property
+    def params(self) -> Path:
+        """Every value of the experiment."""
+        return self.root / "params.yaml"
+
+    @property
+    def prepared(self) -> Path:
+        """The data set as prepare leaves it."""
+        return self.root / "data" / "prepared"
+
+    @property
+    def preview(self) -> Path:
+        """Training pictures with their captions."""
+        return self.root / "samples" / "data.png"
+
+    @property
+    def embeddings(self) -> Path:
+        """CLIP's embeddings of every picture and of every distinct caption."""
+        return self.root / "data" / "embeddings"
+
+    def model(self, kind: str) -> Path:
+        """The folder of a trained network: clip, prior, decoder or judge."""
+        return self.root / "models" / kind
+
+    def metrics(self, name: str) -> Path:
+        """The figures of a stage."""
+        return self.root / "metrics" / f"{name}.json"
+
+    def history(self, stage: str) -> Path:
+        """The curves of a training stage, one row a logged step."""
+        return self.root / "history" / f"{stage}.csv"
+
+    def plot(self, name: str) -> Path:
+        """A picture of figures."""
+        return self.root / "plots" / f"{name}.png"
+
+    @property
+    def painted_in_training(self) -> Path:
+        """Grids painted while the decoder learns."""
+        return self.root / "samples" / "train_decoder"
+
+    @property
+    def grid(self) -> Path:
+        """The grid of prompts × seeds."""
+        return self.root / "samples" / "grid.png"
+
+    @property
+    def trajectory(self) -> Path:
+        """Ten moments of the reverse diffusion."""
+        return self.root / "samples" / "trajectory.png"
+
+    @property
+    def judged(self) -> Path:
+        """The pictures that evaluate judges."""
+        return self.root / "samples" / "judged"
+
+    @property
+    def report(self) -> Path:
+        """What was recorded in MLflow, and under which run."""
+        return self.root / "report.json"

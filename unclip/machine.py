@@ -1,0 +1,128 @@
+"""Facts about this machine: device, threads, folders. None of them is a param.
+
+Each is an environment variable or a key of `local.yaml` in the main repository, which git ignores;
+the variable wins. So moving to another machine leaves every hash in dvc.lock as it is.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unclip.errors import UserError
+from unclip.yaml12 import load_yaml
+
+SETTINGS = {
+    "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
+    "device": "UNCLIP_DEVICE",  # auto, cpu, cuda or mps
+    "threads": "UNCLIP_THREADS",  # CPU threads of one stage
+    "tracking": "UNCLIP_TRACKING",  # on or off
+    "tracking_uri": "MLFLOW_TRACKING_URI",  # where MLflow keeps its records
+}
+
+
+def main_repository() -> Path:
+    """Returns the user's repository, also in DVC's temporary workspaces (DVC_ROOT names it)."""
+    return Path(os.environ.get("DVC_ROOT") or Path(__file__).resolve().parent.parent)
+
+
+@cache
+def _local_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values = load_yaml(path.read_text(encoding="utf-8")) or {}
+    except Exception as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    unknown = sorted(set(values) - set(SETTINGS)) if isinstance(values, dict) else ["no mapping"]
+    if unknown:
+        raise UserError(
+            f"{path}: {unknown[0]}: unknown setting; expected one of {', '.join(SETTINGS)}"
+        )
+    return {key: str(value) for key, value in values.items()}
+
+
+def setting(name: str) -> str | None:
+    """Returns a machine setting, or None where neither environment nor local.yaml has it."""
+    value = os.environ.get(SETTINGS[name])
+    return value or _local_settings(main_repository() / "local.yaml").get(name)
+
+
+def raw_data_dir() -> Path:
+    """Returns the folder of raw downloads; by default data/raw in the main repository."""
+    return Path(setting("data_dir") or main_repository() / "data" / "raw").expanduser()
+
+
+def num_threads() -> int:
+    """Returns the CPU threads of a stage: the physical cores, never what is free of them.
+
+    Sums of floats depend on how they are split, so a count that followed the load would change
+    the bytes of a checkpoint.
+    """
+    chosen = setting("threads")
+    if chosen is None:
+        import psutil
+
+        return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    if not chosen.isdigit() or not 1 <= int(chosen) <= 1024:
+        raise UserError(f"UNCLIP_THREADS: {chosen!r} is not allowed; expected 1 to 1024")
+    return int(chosen)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device that computes, and how exactly it does it."""
+
+    device: str
+    precision: str
+    accelerator: Any
+
+
+def open_machine(precision: str) -> Machine:
+    """Returns the machine with one Accelerator for device, precision and backward.
+
+    Args:
+        precision: "fp32", "bf16", or "auto", which is bf16 where the processor has instructions
+            for it and fp32 elsewhere.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    wanted = setting("device") or "auto"
+    available = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(wanted, False):
+        found = ", ".join(name for name, there in available.items() if there)
+        raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not there; expected one of {found}")
+    torch.set_num_threads(num_threads())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if wanted == "auto":
+        wanted = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
+    if wanted == "cuda":
+        torch.backends.cudnn.benchmark = False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(wanted) else "fp32"
+    accelerator = Accelerator(
+        cpu=wanted == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
+    )
+    return Machine(accelerator.device.type, precision, accelerator)
+
+
+def _has_bf16(device: str) -> bool:
+    """Returns whether bf16 arithmetic is native, and so faster and not only smaller."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

@@ -1,0 +1,154 @@
+"""CLIP: a picture tower and a text tower that meet in one embedding space.
+
+Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
+Supervision" (§2.4–2.5), at a small size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.models.attention import Transformer
+from unclip.models.text import TextEncoder, take_last
+
+INITIAL_TEMPERATURE = 0.07
+MAX_LOG_SCALE = math.log(100.0)
+
+
+class VisionTransformer(nn.Module):
+    """Pictures to one feature vector each (Dosovitskiy et al. 2021).
+
+    The features are the mean over patches instead of a class token, which small ViTs learn faster
+    (Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k").
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        in_channels: int,
+        patch_size: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(
+                f"clip.patch_size: {patch_size} does not divide the image size {image_size}"
+            )
+        self.patch_size = patch_size
+        num_patches = (image_size // patch_size) ** 2
+        self.patch_embedding = nn.Linear(in_channels * patch_size**2, dim)
+        self.positions = nn.Parameter(torch.empty(num_patches, dim))
+        self.transformer = Transformer(dim=dim, depth=depth, num_heads=num_heads, dropout=dropout)
+        nn.init.normal_(self.positions, std=dim**-0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns features (B, dim) from images (B, C, H, W)."""
+        patches = F.pixel_unshuffle(images, self.patch_size)  # (B, C·p², H/p, W/p)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, N, C·p²)
+        assert patches.shape[1] == len(self.positions), (images.shape, self.positions.shape)
+        h = self.patch_embedding(patches) + self.positions  # (B, N, dim)
+        return self.transformer(h).mean(dim=1)  # (B, dim)
+
+
+class CLIP(nn.Module):
+    """Embeds pictures and texts so that the dot product of a pair says how well they fit.
+
+    Args:
+        image_size: height and width, in pixels.
+        in_channels: channels of a picture.
+        patch_size: side of a patch, in pixels; must divide image_size.
+        embed_dim: width D of the shared space.
+        vision_dim: width of the picture tower; so with depth (blocks) and heads.
+        vision_depth: see vision_dim.
+        vision_heads: see vision_dim.
+        text_dim: width of the text tower; so with depth (blocks) and heads.
+        text_depth: see text_dim.
+        text_heads: see text_dim.
+        vocab_size: number of token ids.
+        text_length: the longest text, in tokens.
+        dropout: probability, in training only.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        in_channels: int,
+        patch_size: int,
+        embed_dim: int,
+        vision_dim: int,
+        vision_depth: int,
+        vision_heads: int,
+        text_dim: int,
+        text_depth: int,
+        text_heads: int,
+        vocab_size: int,
+        text_length: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.vision = VisionTransformer(
+            image_size=image_size,
+            in_channels=in_channels,
+            patch_size=patch_size,
+            dim=vision_dim,
+            depth=vision_depth,
+            num_heads=vision_heads,
+            dropout=dropout,
+        )
+        self.text = TextEncoder(
+            vocab_size=vocab_size,
+            text_length=text_length,
+            dim=text_dim,
+            depth=text_depth,
+            num_heads=text_heads,
+            dropout=dropout,
+            causal=True,
+        )
+        self.image_projection = nn.Linear(vision_dim, embed_dim, bias=False)
+        self.text_projection = nn.Linear(text_dim, embed_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(INITIAL_TEMPERATURE)))
+
+    def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
+        """Returns image embeddings (B, D) float32, of unit norm unless told otherwise.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            normalize: False gives the bare projection.
+        """
+        embeds = self.image_projection(self.vision(images)).float()
+        return F.normalize(embeds, dim=-1) if normalize else embeds
+
+    def encode_text(
+        self, text_tokens: Tensor, text_mask: Tensor, normalize: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Returns text embeddings (B, D) and text encodings (B, L, text_dim), both float32.
+
+        The embedding is the projected encoding of the end token; encodings of padding are zero.
+
+        Args:
+            text_tokens: (B, L) int64, L <= text_length.
+            text_mask: (B, L) bool, True = real token, the end token being the last of them.
+            normalize: False leaves the embeddings at the norm of the projection.
+        """
+        encodings = self.text(text_tokens, text_mask)
+        embeds = self.text_projection(take_last(encodings, text_mask)).float()
+        return F.normalize(embeds, dim=-1) if normalize else embeds, encodings.float()
+
+    def forward(
+        self, images: Tensor, text_tokens: Tensor, text_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns image embeddings (B, D), text embeddings (K, D) and the logit scale, a scalar.
+
+        K need not be B: the text tower runs once for each distinct caption. The scale is
+        exp(logit_scale), at most 100 (§2.5).
+        """
+        text_embeds, _ = self.encode_text(text_tokens, text_mask)
+        scale = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+        return self.encode_image(images), text_embeds, scale

@@ -1,0 +1,268 @@
+"""The diffusion decoder's network: a UNet conditioned on a CLIP image embedding.
+
+Sources: Ramesh et al. 2022 (unCLIP), §2.1: the image embedding is added to the timestep embedding
+and becomes four extra tokens of context; Dhariwal and Nichol 2021 (ADM) for the UNet itself.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unclip.models.blocks import (
+    Block,
+    Condition,
+    DownLevel,
+    UpLevel,
+    downsample_layer,
+    group_norm,
+    upsample_layer,
+    zero_init,
+)
+from unclip.models.text import TextEncoder, drop_text
+from unclip.models.timestep import TimestepEmbedding
+
+
+class Conditioner(nn.Module):
+    """Timestep, image embedding and, if there is an encoder for it, caption → `Condition`.
+
+    unCLIP's tokens are Linear(D, N·D) of the whole embedding. (Linear(1, N) on each entry, as in
+    the tutorial, gives N tokens that are multiples of one another.)
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        vector_dim: int,
+        num_image_tokens: int,
+        caption_encoder: TextEncoder | None,
+        caption_dim: int,
+    ) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.timestep_in = TimestepEmbedding(dim=vector_dim)
+        self.null_image_embed = nn.Parameter(torch.randn(embed_dim))
+        self.embed_to_vector = nn.Linear(embed_dim, vector_dim)
+        self.embed_to_tokens = nn.Linear(embed_dim, num_image_tokens * embed_dim)
+        self.caption_encoder = caption_encoder
+        if caption_encoder is not None:
+            self.caption_to_tokens = nn.Linear(caption_dim, embed_dim)
+            self.null_caption = nn.Parameter(torch.randn(embed_dim))
+
+    def forward(
+        self,
+        t: Tensor,
+        image_embeds: Tensor,
+        drop_mask: Tensor,
+        text_tokens: Tensor | None,
+        text_mask: Tensor | None,
+        text_drop_mask: Tensor | None,
+    ) -> Condition:
+        """Returns the condition; arguments as in `UNet.forward`."""
+        # Unit norm to unit variance an entry, as layers expect their inputs.
+        embeds = image_embeds * self.embed_dim**0.5
+        embeds = torch.where(drop_mask[:, None], self.null_image_embed, embeds)  # (B, D)
+        vector = F.silu(self.timestep_in(t) + self.embed_to_vector(embeds))  # (B, E)
+        tokens = self.embed_to_tokens(embeds).unflatten(1, (-1, self.embed_dim))  # (B, N, D)
+        if self.caption_encoder is None:
+            return Condition(vector, tokens, None)
+        needed = "a UNet with a caption encoder needs text_tokens, text_mask and text_drop_mask"
+        assert text_tokens is not None, needed
+        assert text_mask is not None, needed
+        assert text_drop_mask is not None, needed
+        encodings = self.caption_to_tokens(self.caption_encoder(text_tokens, text_mask))
+        encodings, text_mask = drop_text(encodings, text_mask, text_drop_mask, self.null_caption)
+        token_mask = F.pad(text_mask, (tokens.shape[1], 0), value=True)  # (B, N + L)
+        return Condition(vector, torch.cat([tokens, encodings], dim=1), token_mask)
+
+
+class UNet(nn.Module):
+    """Predicts noise, x_start or v from a noised picture, its timestep and an image embedding.
+
+    Level i works at image_size / patch_size / 2^i pixels with model_channels·channel_mult[i]
+    channels, with num_res_blocks blocks on the way down and one more on the way up.
+
+    Args:
+        image_size: height and width of a picture, in pixels.
+        in_channels: channels of a picture.
+        patch_size: 1, or the side of the patches that a strided conv makes one pixel of at the
+            entrance, and that a pixel shuffle spreads out again at the exit.
+        model_channels: channels of the first level.
+        channel_mult: one multiple of model_channels for each level.
+        num_res_blocks: residual blocks a level.
+        attn_resolutions: the levels with attention, by their pixels; the bottleneck always has it.
+        head_channels: width of an attention head; must divide the channels wherever it is used.
+        dropout: probability, in training only.
+        embed_dim: width D of the image embedding.
+        num_image_tokens: tokens made of the image embedding.
+        downsample: "conv" or "pool".
+        conditioning: "scale_shift" or "add".
+        caption_depth: blocks of the caption encoder; 0 = there is none.
+        caption_dim: width of the caption encoder.
+        vocab_size: number of its token ids.
+        text_length: its longest caption, in tokens.
+
+    Raises:
+        ValueError: a size, level or width that does not fit, by its key in params.yaml.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        in_channels: int,
+        patch_size: int,
+        model_channels: int,
+        channel_mult: list[int],
+        num_res_blocks: int,
+        attn_resolutions: list[int],
+        head_channels: int,
+        dropout: float,
+        embed_dim: int,
+        num_image_tokens: int,
+        downsample: str,
+        conditioning: str,
+        caption_depth: int,
+        caption_dim: int,
+        vocab_size: int,
+        text_length: int,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        widths = [model_channels * multiple for multiple in channel_mult]
+        heads = heads_per_level(
+            widths=widths,
+            resolutions=level_resolutions(image_size, patch_size, len(widths)),
+            attn_resolutions=attn_resolutions,
+            head_channels=head_channels,
+        )
+        caption_encoder = None
+        if caption_depth > 0:
+            caption_encoder = TextEncoder(
+                vocab_size=vocab_size,
+                text_length=text_length,
+                dim=caption_dim,
+                depth=caption_depth,
+                num_heads=count_heads(caption_dim, head_channels, "decoder.caption_dim"),
+                dropout=dropout,
+                causal=False,
+            )
+        self.conditioner = Conditioner(
+            embed_dim=embed_dim,
+            vector_dim=4 * model_channels,
+            num_image_tokens=num_image_tokens,
+            caption_encoder=caption_encoder,
+            caption_dim=caption_dim,
+        )
+        new_block = functools.partial(
+            Block,
+            vector_dim=4 * model_channels,
+            token_dim=embed_dim,
+            dropout=dropout,
+            conditioning=conditioning,
+        )
+        kernel = 3 if patch_size == 1 else patch_size
+        self.stem = nn.Conv2d(
+            in_channels, widths[0], kernel, stride=patch_size, padding=int(patch_size == 1)
+        )
+        width, skip_widths = widths[0], [widths[0]]
+        self.down = nn.ModuleList()
+        for i, (out_width, num_heads) in enumerate(zip(widths, heads, strict=True)):
+            blocks = []
+            for _ in range(num_res_blocks):
+                blocks.append(new_block(width, out_width, num_heads=num_heads))
+                width = out_width
+            is_last = i == len(widths) - 1
+            resize = None if is_last else downsample_layer(width, downsample)
+            self.down.append(DownLevel(blocks, resize))
+            skip_widths += [width] * (num_res_blocks + (not is_last))
+        bottleneck_heads = count_heads(width, head_channels, "the width of the bottleneck")
+        self.middle = nn.ModuleList(
+            new_block(width, width, num_heads=num_heads) for num_heads in (bottleneck_heads, None)
+        )
+        self.up = nn.ModuleList()
+        for i, (out_width, num_heads) in reversed(list(enumerate(zip(widths, heads, strict=True)))):
+            blocks = []
+            for _ in range(num_res_blocks + 1):
+                blocks.append(new_block(width + skip_widths.pop(), out_width, num_heads=num_heads))
+                width = out_width
+            self.up.append(UpLevel(blocks, upsample_layer(width) if i > 0 else None))
+        self.out_norm = group_norm(width)
+        self.out = zero_init(nn.Conv2d(width, in_channels * patch_size**2, 3, padding=1))
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        image_embeds: Tensor,
+        drop_mask: Tensor,
+        text_tokens: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        text_drop_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the model output (B, C, H, W), in the dtype of x_t.
+
+        Args:
+            x_t: (B, C, H, W), noised pictures, of about unit variance.
+            t: (B,) int64.
+            image_embeds: (B, D), unit norm.
+            drop_mask: (B,) bool, True = the image embedding is replaced by a learned null.
+            text_tokens: (B, L) int64; needed, like the next two, where there is a caption encoder.
+            text_mask: (B, L) bool, True = real token; token 0 is always real.
+            text_drop_mask: (B,) bool, True = the caption is replaced by a learned null.
+        """
+        condition = self.conditioner(
+            t, image_embeds, drop_mask, text_tokens, text_mask, text_drop_mask
+        )
+        h = self.stem(x_t)  # (B, C0, H/p, W/p)
+        skips = [h]
+        for level in self.down:
+            h = level(h, condition, skips)
+        for block in self.middle:
+            h = block(h, condition)  # (B, Cn, H/p/2^n, W/p/2^n)
+        for level in self.up:
+            h = level(h, condition, skips)
+        h = self.out(F.silu(self.out_norm(h)))  # (B, C·p², H/p, W/p)
+        return F.pixel_shuffle(h, self.patch_size).to(x_t.dtype)  # (B, C, H, W)
+
+
+def level_resolutions(image_size: int, patch_size: int, num_levels: int) -> list[int]:
+    """Returns the pixels of each level's feature map, the finest first."""
+    divisor = patch_size * 2 ** (num_levels - 1)
+    if image_size % divisor:
+        raise ValueError(
+            f"image_size: {image_size} is not a multiple of {divisor}, which decoder.patch_size "
+            f"{patch_size} and {num_levels} levels need"
+        )
+    return [image_size // patch_size // 2**i for i in range(num_levels)]
+
+
+def heads_per_level(
+    *,
+    widths: list[int],
+    resolutions: list[int],
+    attn_resolutions: list[int],
+    head_channels: int,
+) -> list[int | None]:
+    """Returns each level's number of attention heads, None where it has no attention."""
+    for resolution in attn_resolutions:
+        if resolution not in resolutions:
+            raise ValueError(
+                f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
+                f"({', '.join(map(str, resolutions))})"
+            )
+    return [
+        count_heads(width, head_channels, f"the channels at {resolution} pixels")
+        if resolution in attn_resolutions
+        else None
+        for width, resolution in zip(widths, resolutions, strict=True)
+    ]
+
+
+def count_heads(width: int, head_channels: int, what: str) -> int:
+    """Returns the number of heads of `head_channels` that `width` has room for."""
+    if width % head_channels:
+        raise ValueError(f"decoder.head_channels: {head_channels} does not divide {what} ({width})")
+    return width // head_channels

@@ -1,0 +1,317 @@
+"""Validation of params.yaml: all of it, strictly, before any work.
+
+There are no defaults here: a value is in params.yaml or the file is refused. Keys are the
+constructor keywords of what they configure.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unclip.errors import UserError
+from unclip.yaml12 import load_yaml
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Index = Annotated[int, Field(ge=0, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=10.0)]
+Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
+Precision = Literal["auto", "fp32", "bf16"]
+Sampler = Literal["dpmpp_2m", "ddim", "ddpm"]
+
+
+class Section(BaseModel):
+    """A group of params: unknown keys refused, types strict, values frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ShapesParams(Section):
+    """Sizes of the built-in set, in pictures."""
+
+    num_train: Annotated[int, Field(ge=64, le=10**8)]
+    num_test: Annotated[int, Field(ge=64, le=10**8)]
+    num_judge: Annotated[int, Field(ge=64, le=10**8)]
+
+
+class DataParams(Section):
+    """What prepare reads."""
+
+    dataset: Literal["shapes", "fashion_mnist"]
+    seed: Seed
+    image_size: Annotated[int, Field(ge=8, le=512)]
+    val_fraction: Annotated[float, Field(gt=0.0, le=0.5)]
+    shapes: ShapesParams
+
+
+class TrainingParams(Section):
+    """What every training stage reads."""
+
+    seed: Seed
+    batch_size: Count
+    train_steps: Count
+    lr: Rate
+    lr_min: Annotated[float, Field(ge=0.0, le=10.0)]
+    warmup_steps: Index
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)]
+    grad_clip: Annotated[float, Field(gt=0.0, le=10**6)]
+    precision: Precision
+    val_every: Count
+
+
+class AugmentParams(Section):
+    """Augmentation of training pictures."""
+
+    flip: bool
+    crop_padding: Annotated[int, Field(ge=0, le=64)]
+
+
+class DiffusionParams(Section):
+    """The forward process and what the network predicts."""
+
+    num_timesteps: Annotated[int, Field(ge=2, le=100_000)]
+    schedule: Literal["cosine", "linear"]
+    schedule_offset: Annotated[float, Field(ge=0.0, le=0.5)]
+    prediction_type: Literal["eps", "x_start", "v"]
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class ClipParams(TrainingParams, AugmentParams):
+    """What train_clip reads."""
+
+    patch_size: Count
+    embed_dim: Annotated[int, Field(ge=2, le=4096)]
+    vision_dim: Count
+    vision_depth: Count
+    vision_heads: Count
+    text_dim: Count
+    text_depth: Count
+    text_heads: Count
+    text_length: Annotated[int, Field(ge=8, le=4096)]
+    dropout: Dropout
+    embed_flipped: bool
+
+
+class PriorParams(TrainingParams, DiffusionParams):
+    """What train_prior reads."""
+
+    dim: Count
+    depth: Count
+    num_heads: Count
+    dropout: Dropout
+    cond_drop_prob: Probability
+
+
+class DecoderParams(TrainingParams, DiffusionParams):
+    """What train_decoder reads."""
+
+    patch_size: Count
+    model_channels: Count
+    channel_mult: Annotated[list[Count], Field(min_length=1, max_length=8)]
+    num_res_blocks: Count
+    attn_resolutions: list[Count]
+    head_channels: Count
+    dropout: Dropout
+    downsample: Literal["conv", "pool"]
+    conditioning: Literal["scale_shift", "add"]
+    num_image_tokens: Count
+    caption_depth: Index
+    caption_dim: Count
+    image_drop_prob: Probability
+    caption_drop_prob: Probability
+    flip: bool
+    val_pictures: Count
+    paint_every: Count
+    paint_steps: Count
+    paint_guidance: Guidance
+
+
+class JudgeParams(TrainingParams, AugmentParams):
+    """What train_judge reads."""
+
+    channels: Annotated[int, Field(ge=4, le=1024)]
+
+
+class SampleParams(Section):
+    """What sample reads, and the defaults of `python cli.py sample`."""
+
+    seed: Seed
+    num_per_prompt: Annotated[int, Field(ge=1, le=64)]
+    num_judged: Annotated[int, Field(ge=10, le=10**7)]
+    batch_size: Count
+    sampler: Sampler
+    steps: Count
+    eta: Probability
+    guidance: Guidance
+    prior_sampler: Sampler
+    prior_steps: Count
+    prior_eta: Probability
+    prior_guidance: Guidance
+    prior_candidates: Annotated[int, Field(ge=1, le=64)]
+    precision: Precision
+
+
+class EvaluateParams(Section):
+    """What evaluate reads."""
+
+    seed: Seed
+    kid_subsets: Count
+    kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    data: DataParams
+    clip: ClipParams
+    prior: PriorParams
+    decoder: DecoderParams
+    judge: JudgeParams
+    sample: SampleParams
+    evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Params":
+        problems = [text for check in _CROSS_CHECKS for text in check(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def _check_training(params: Params) -> list[str]:
+    """Returns what is wrong between the training values of one section."""
+    problems = []
+    for name in ("clip", "prior", "decoder", "judge"):
+        section: TrainingParams = getattr(params, name)
+        if section.lr_min > section.lr:
+            problems.append(f"{name}.lr_min: {section.lr_min:g} is above {name}.lr {section.lr:g}")
+        if section.warmup_steps > section.train_steps:
+            problems.append(
+                f"{name}.warmup_steps: {section.warmup_steps} is more than {name}.train_steps "
+                f"{section.train_steps}; lower it too"
+            )
+    return problems
+
+
+def _check_dimensions(params: Params) -> list[str]:
+    """Returns the widths and sizes that do not divide as the networks need."""
+    clip, prior, decoder, size = params.clip, params.prior, params.decoder, params.data.image_size
+    stem = size // decoder.patch_size
+    levels = [stem >> i for i in range(len(decoder.channel_mult))]
+    divisions = [
+        ("data.image_size", size, "clip.patch_size", clip.patch_size),
+        ("clip.vision_dim", clip.vision_dim, "clip.vision_heads", clip.vision_heads),
+        ("clip.text_dim", clip.text_dim, "clip.text_heads", clip.text_heads),
+        ("prior.dim", prior.dim, "prior.num_heads", prior.num_heads),
+        (
+            "data.image_size",
+            size,
+            "decoder.patch_size × 2 for each level after the first",
+            decoder.patch_size * 2 ** (len(decoder.channel_mult) - 1),
+        ),
+    ]
+    problems = [
+        f"{name}: {value} is not a multiple of {other} ({divisor})"
+        for name, value, other, divisor in divisions
+        if value % divisor
+    ]
+    if not any(text.startswith("data.image_size") and "level" in text for text in problems):
+        problems += [
+            f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
+            f"({', '.join(map(str, levels))})"
+            for resolution in decoder.attn_resolutions
+            if resolution not in levels
+        ]
+    return problems
+
+
+def _check_requests(params: Params) -> list[str]:
+    """Returns what one stage asks for and an earlier one does not give."""
+    prior, decoder, sample = params.prior, params.decoder, params.sample
+    limits = [
+        ("sample.steps", sample.steps, "decoder.num_timesteps", decoder.num_timesteps),
+        ("sample.prior_steps", sample.prior_steps, "prior.num_timesteps", prior.num_timesteps),
+        ("decoder.paint_steps", decoder.paint_steps, "decoder.num_timesteps", decoder.num_timesteps),
+    ]
+    problems = [
+        f"{name}: {value} is more than {other} {limit}"
+        for name, value, other, limit in limits
+        if value > limit
+    ]
+    if decoder.flip and not params.clip.embed_flipped:
+        problems.append(
+            "decoder.flip: true needs the embeddings of mirrored pictures; set "
+            "clip.embed_flipped: true too"
+        )
+    return problems
+
+
+_CROSS_CHECKS = (_check_training, _check_dimensions, _check_requests)
+
+
+def load_params(path: Path) -> Params:
+    """Returns the validated params of a YAML file.
+
+    Raises:
+        UserError: one line for each problem, each with the file and the key.
+    """
+    try:
+        raw = load_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the folder that holds params.yaml") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: can not be read: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return validate_params(raw, where=str(path))
+
+
+def validate_params(raw: Any, where: str = "params.yaml") -> Params:
+    """Returns the validated params of a nested dict; `where` names it in errors.
+
+    Raises:
+        UserError: one line for each problem.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [line for problem in error.errors() for line in _explain(problem)]
+        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def _explain(problem: Any) -> list[str]:
+    """Returns the lines for one of pydantic's errors: key, what it is, what was expected."""
+    key = ".".join(str(part) for part in problem["loc"])
+    message: str = problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        return [f"{key}: unknown key{_nearest(problem['loc'])}; remove it or correct its name"]
+    if problem["type"] == "missing":
+        return [f"{key}: missing; every value is written in params.yaml, add it"]
+    if problem["type"] == "value_error":
+        return message.removeprefix("Value error, ").splitlines()
+    expected = message.replace("Input should be", "expected").replace("a valid integer", "an integer")
+    expected = expected.replace("a valid ", "a ").replace("dictionary or instance of", "section of")
+    return [f"{key or 'the file'}: {_short(problem['input'])} is not allowed; {expected}"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    """Returns ' (did you mean …?)' when a known key of that section looks like the unknown one."""
+    model: Any = Params
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return ""
+        model = field.annotation
+    known = getattr(model, "model_fields", {})
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f" (did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?)" if near else ""

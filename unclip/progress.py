@@ -1,0 +1,78 @@
+"""Progress of long work with the time left: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Bar:
+    """The progress of one piece of work; `advance` after each unit of it."""
+
+    def __init__(self, description: str, total: int) -> None:
+        self.description, self.total, self.done = description, total, 0
+        self._start = self._last_line = time.monotonic()
+        self._rich: Progress | None = None
+        if sys.stderr.isatty():
+            self._rich = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._rich.add_task(description, total=total, note="")
+            self._rich.start()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Says that `count` more units are done, with a short note such as the loss."""
+        self.done += count
+        if self._rich is not None:
+            self._rich.update(self._task, advance=count, note=note)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
+            self._last_line = now
+            seconds = (now - self._start) / self.done * (self.total - self.done)
+            line = f"{self.description}: {self.done}/{self.total}, {seconds:.0f} s left {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar down."""
+        if self._rich is not None:
+            self._rich.stop()
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Bar]:
+    """Returns a bar that is taken down when the work ends or fails."""
+    bar = Bar(description, total)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yields the items and shows how many of them are done."""
+    with progress(description, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()

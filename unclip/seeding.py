@@ -1,0 +1,32 @@
+"""Random draws as a function of (seed, purpose, index), so that no generator state is ever saved."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
+    """Returns a seed in [0, 2**63) that no other (seed, purpose, index) shares, but by accident.
+
+    Args:
+        seed: the user's seed.
+        purpose: what the draws are for, for example "decoder noise"; purposes never share draws.
+        index: the picture or the training step.
+    """
+    digest = hashlib.sha256(f"{seed}\n{purpose}\n{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
+    """Returns a fresh CPU generator for (seed, purpose, index)."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, index))
+
+
+def randn_per_sample(shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
+    """Returns standard normal noise, shape (len(generators), *shape), each row from its generator.
+
+    Row i depends on generator i alone, so the batch in which a picture is painted never changes
+    its noise (as in NVlabs EDM's StackedRandomGenerator).
+    """
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])

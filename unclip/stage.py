@@ -1,0 +1,61 @@
+"""How DVC's commands call a stage: `python -m stages.NAME` ends in `main` here."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unclip.errors import UserError
+from unclip.layout import Layout
+from unclip.params import load_params
+from unclip.yaml12 import load_yaml
+
+
+def declared_sections(dvc_yaml: Path, stage: str) -> list[str]:
+    """Returns the sections of params.yaml that dvc.yaml lists for a stage.
+
+    Raises:
+        UserError: dvc.yaml is missing or has no such stage.
+    """
+    try:
+        stages = load_yaml(dvc_yaml.read_text(encoding="utf-8"))["stages"]
+        return list(stages[stage].get("params", []))
+    except (OSError, KeyError, TypeError):
+        raise UserError(
+            f"{dvc_yaml}: no stage {stage!r}; run from the folder that holds dvc.yaml"
+        ) from None
+
+
+def main(stage: str, run: Callable[..., None]) -> None:
+    """Runs a stage in the current folder and ends the process with its exit status.
+
+    All of params.yaml is validated; `run(layout, **sections)` is handed only the sections that
+    dvc.yaml lists for it, so that reading another value fails at once instead of going stale.
+
+    Args:
+        stage: its name in dvc.yaml.
+        run: its work.
+    """
+    # As Ctrl-C: with statements are left in order, and the status is not 0.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(exit_status(stage, run, Layout()))
+
+
+def exit_status(stage: str, run: Callable[..., None], layout: Layout) -> int:
+    """Returns 0 when the stage did its work, else prints one line for the user."""
+    try:
+        params = load_params(layout.params)
+        sections: dict[str, Any] = {
+            name: getattr(params, name)
+            for name in declared_sections(layout.root / "dvc.yaml", stage)
+        }
+        run(layout, **sections)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"error: {stage} was interrupted; `dvc repro` starts it again", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,80 @@
+"""Where the MLflow store lies, in one place for all who need it. Knows nothing of MLflow."""
+
+import os
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock
+
+from unclip.errors import UserError
+
+LOCK_SECONDS = 300
+# The table of records with the columns that `record` chose. Our first experiment has number 1: the
+# store is made by us, and MLflow's own Default is 0.
+PAGE = "#/experiments/1/runs?viewStateShareKey=headlines&workflowType=machine_learning"
+
+
+def is_tracking_on() -> bool:
+    """Returns False when UNCLIP_TRACKING=off; tracking is on by default.
+
+    Raises:
+        UserError: for any other value.
+    """
+    value = os.environ.get("UNCLIP_TRACKING") or "on"
+    if value not in ("on", "off"):
+        raise UserError(f"UNCLIP_TRACKING: {value!r} is neither on nor off; set one or unset it")
+    return value == "on"
+
+
+def find_root() -> Path:
+    """Returns the folder that holds the store: $DVC_ROOT, else the one above `unclip/`.
+
+    In the temporary workspace of a queued experiment DVC_ROOT is still the main repository, and
+    there the store belongs: the workspace is deleted.
+    """
+    root = os.environ.get("DVC_ROOT")
+    return Path(root).resolve() if root else Path(__file__).resolve().parents[2]
+
+
+def find_database(root: Path) -> Path | None:
+    """Returns the SQLite file in use; None for a server. A relative path is taken from `root`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return root.resolve() / "mlflow.db"
+    if not uri.startswith("sqlite:///"):
+        return None
+    return root.resolve() / uri.removeprefix("sqlite:///").split("?")[0]
+
+
+def tracking_uri(root: Path) -> str:
+    """Returns MLflow's address: MLFLOW_TRACKING_URI where set, else `<root>/mlflow.db`."""
+    database = find_database(root)
+    return f"sqlite:///{database.as_posix()}" if database else os.environ["MLFLOW_TRACKING_URI"]
+
+
+def describe_uri(root: Path) -> str:
+    """Returns the address without host, user, password or absolute path, fit for any file."""
+    database = find_database(root)
+    if database is None:
+        return f"{tracking_uri(root).partition(':')[0]} (MLFLOW_TRACKING_URI)"
+    return f"sqlite:///{database.name}"
+
+
+def open_hint(root: Path) -> list[str]:
+    """Returns the lines that tell the user how to look at the store."""
+    database = find_database(root)
+    if database is None:
+        return ["MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `unclip`"]
+    is_usual = database == root.resolve() / "mlflow.db"
+    where = "" if is_usual else f" --backend-store-uri {tracking_uri(root)}"
+    return [
+        f"MLflow: in {root.resolve()}: mlflow ui{where}",
+        f"faster to start: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1{where}",
+        f"then open http://127.0.0.1:5000/{PAGE}",
+    ]
+
+
+def store_lock(root: Path) -> BaseFileLock:
+    """Returns the lock, not yet held, that guards creation of the store and of records."""
+    database = find_database(root)
+    folder = database.parent if database else root
+    return FileLock(folder / ".mlflow.lock", timeout=LOCK_SECONDS)

@@ -1,0 +1,92 @@
+"""How a record looks in MLflow's pages: its description, and the table's columns."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from unclip.tracking.store import Run
+from unclip.tracking.workspace import Contents
+
+HEADLINES = 8
+COLUMNS = 8
+GRID = "samples/grid.png"
+VIEW = "headlines"
+
+
+def headlines(metrics: Mapping[str, float]) -> list[str]:
+    """Returns the figures worth a column: the first that `evaluate` wrote, outer keys first."""
+    judged = [key for key in metrics if key.startswith("evaluate.")]
+    return sorted(judged or metrics, key=lambda key: key.count("."))[:HEADLINES]
+
+
+def describe(
+    contents: Contents, links: Mapping[str, Run], run_id: str, commit: str, name: str, state: str
+) -> str:
+    """Returns a run's description in Markdown: figures, origins, the way back, the pictures.
+
+    MLflow folds it after about four lines, so the short things come first.
+
+    Args:
+        contents: the experiment.
+        links: kind of model → the run that trained it.
+        run_id: the record's own run, which holds the pictures.
+        commit: where the experiment started; "" without git.
+        name: of the DVC experiment; "" outside one.
+        state: how the code relates to the commit.
+    """
+    figures = [
+        f"{key.removeprefix('evaluate.')} **{contents.metrics[key]:.4g}**"
+        for key in headlines(contents.metrics)
+    ]
+    parts = [", ".join(figures), _origins(contents, links), _way_back(commit, name, state)]
+    if GRID in {path.as_posix() for path in contents.pictures}:
+        parts.append(f"![samples](get-artifact?path={GRID}&run_uuid={run_id})")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _origins(contents: Contents, links: Mapping[str, Run]) -> str:
+    origins = []
+    for kind, output_hash in contents.checkpoints.items():
+        run = links.get(kind)
+        text = f"{kind} `{output_hash[:8]}`"
+        origins.append(
+            f"[{text}](#/experiments/{run.experiment_id}/runs/{run.id})" if run else text
+        )
+    note = "" if len(links) == len(origins) else " (those without a link: no live run here)"
+    return "Checkpoints and their training runs: " + ", ".join(origins) + note if origins else ""
+
+
+def _way_back(commit: str, name: str, state: str) -> str:
+    if name:
+        return f"To get it back: `dvc exp apply {name}` (from commit `{commit[:12]}`)."
+    start = f"`git checkout {commit[:12]}` ({state}), then " if commit else ""
+    put = "put `params.yaml` and `dvc.lock` from the artifacts in place"
+    return f"To get it back: {start}{put}, then `dvc checkout`."
+
+
+def changed_params(runs: Sequence[Run]) -> list[str]:
+    """Returns the params in which the runs differ: the columns that tell the rows apart."""
+    values = [run.params for run in runs]
+    keys = dict.fromkeys(key for params in values for key in params)
+    return [key for key in keys if len({params.get(key) for params in values}) > 1][:COLUMNS]
+
+
+def table_view(metrics: Sequence[str], params: Sequence[str], now: int) -> str:
+    """Returns a saved view of the runs table, as the pages of MLflow 3.15 to 3.17 store theirs.
+
+    Without one the table shows no figure at all. The format is MLflow's own and not documented;
+    where it changes, this view is not offered and nothing else is lost.
+
+    Args:
+        metrics: names of the columns with figures.
+        params: names of the columns with values.
+        now: milliseconds since 1970.
+    """
+    columns = {f"params.`{key}`": key for key in params}
+    columns |= {f"metrics.`{key}`": key for key in metrics}
+    state = {
+        "selectedColumns": list(columns),
+        "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"],
+        "columnWidths": {column: 24 + 7 * len(key) for column, key in columns.items()},
+    }
+    envelope = {"name": VIEW, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+    return json.dumps(envelope)

@@ -1,0 +1,162 @@
+"""The record of a whole experiment in MLflow, rebuilt from files at any time."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from unclip.tracking.address import describe_uri, is_tracking_on, store_lock
+from unclip.tracking.display import VIEW, changed_params, describe, headlines, table_view
+from unclip.tracking.store import (
+    EXPERIMENTS,
+    STAGES,
+    Point,
+    Run,
+    Store,
+    TrackingError,
+    one_line,
+    open_store,
+)
+from unclip.tracking.workspace import (
+    FILES,
+    Contents,
+    experiment_name,
+    find_commit,
+    has_changes,
+    read_workspace,
+)
+
+SHOWN = ("samples/grid.png", "samples/trajectory.png")
+
+
+def record_experiment(root: Path, workspace: Path, force: bool = False) -> dict[str, Any]:
+    """Returns where the experiment in `workspace` stands in MLflow, after writing it if needed.
+
+    The same state of the DAG is written once, however often this is called. A record that was
+    broken off, or whose files are gone, is written anew.
+
+    Args:
+        root: folder of the store (see `find_root`).
+        workspace: folder with dvc.lock, params.yaml, metrics/, history/, models/ and pictures.
+        force: write anew also where a complete record stands.
+
+    Returns:
+        `run_id`, `digest`, `created` (False when the record already stood) and `tracking_uri`
+        (without host or path).
+
+    Raises:
+        TrackingError: one line; MLflow or a file could not be used.
+    """
+    if not is_tracking_on():
+        raise TrackingError("UNCLIP_TRACKING=off: nothing is recorded")
+    try:
+        contents = read_workspace(workspace)
+        store = open_store(root)
+        # Two queued experiments may reach the same state at the same time.
+        with store_lock(root):
+            run_id, created = _record(store, root, workspace, contents, force)
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(one_line(error)) from error
+    return {
+        "run_id": run_id,
+        "digest": contents.digest,
+        "created": created,
+        "tracking_uri": describe_uri(root),
+    }
+
+
+def _record(
+    store: Store, root: Path, workspace: Path, contents: Contents, force: bool
+) -> tuple[str, bool]:
+    earlier = store.find_runs(EXPERIMENTS, {"digest": contents.digest})
+    kept = None if force else next((run for run in earlier if _is_whole(store, run)), None)
+    run_id = kept.id if kept else _write(store, root, workspace, contents)
+    for run in earlier:
+        if run.id != run_id:
+            store.delete_run(run.id)
+    if kept is None:
+        _choose_columns(store, contents)
+    return run_id, kept is None
+
+
+def _is_whole(store: Store, run: Run) -> bool:
+    finished = run.status == "FINISHED" and run.tags.get("complete") == "true"
+    return finished and store.has_artifacts(run.id)
+
+
+def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str:
+    commit, name = find_commit(root), experiment_name()
+    label = name or f"{commit[:7]} {contents.digest[:8]}".strip()
+    run_id = store.create_run(EXPERIMENTS, label, {"digest": contents.digest})
+    try:
+        links = _find_stage_runs(store, contents)
+        store.log_params(run_id, contents.params)
+        store.log_points(run_id, _points(contents))
+        _log_files(store, run_id, workspace, contents)
+        dataset = contents.params.get("data.dataset", "")
+        store.log_dataset(run_id, dataset, contents.data_hash)
+        state = "with uncommitted changes" if has_changes(workspace) else "as committed"
+        tags = {
+            "commit": commit,
+            "code": state if commit else "",
+            "dvc_exp": name,
+            "data.dataset": dataset,
+            "mlflow.source.name": "dvc.yaml",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": commit,
+            "mlflow.note.content": describe(contents, links, run_id, commit, name, state),
+            **{f"stage_run.{run.tags.get('stage', kind)}": run.id for kind, run in links.items()},
+        }
+        store.set_tags(run_id, {key: value for key, value in tags.items() if value})
+        store.set_tags(run_id, {"complete": "true"})
+        store.finish_run(run_id, "FINISHED")
+    except BaseException:
+        with contextlib.suppress(Exception):
+            store.finish_run(run_id, "FAILED")
+        raise
+    return run_id
+
+
+def _points(contents: Contents) -> list[Point]:
+    """Returns every value; MLflow refuses two equal ones of one metric at one step."""
+    now = int(time.time() * 1000)
+    points = [
+        Point(key, value, now, step)
+        for key, curve in contents.curves.items()
+        for step, value in dict(curve).items()
+    ]
+    return points + [Point(key, value, now, 0) for key, value in contents.metrics.items()]
+
+
+def _log_files(store: Store, run_id: str, workspace: Path, contents: Contents) -> None:
+    for name in FILES:
+        store.log_file(run_id, workspace / name, "")
+    for path in contents.pictures:
+        store.log_file(run_id, workspace / path, path.parent.as_posix())
+        if path.as_posix() in SHOWN:
+            with Image.open(workspace / path) as image:
+                store.log_image(run_id, image.convert("RGB"), path.with_suffix("").as_posix(), 0)
+
+
+def _find_stage_runs(store: Store, contents: Contents) -> dict[str, Run]:
+    """Returns kind of model → the run that made its checkpoint, found by the hash of it."""
+    links = {}
+    for kind, output_hash in contents.checkpoints.items():
+        runs = store.find_runs(STAGES, {"output_hash": output_hash})
+        finished = [run for run in runs if run.status == "FINISHED"]
+        if runs:
+            links[kind] = (finished or runs)[0]
+    return links
+
+
+def _choose_columns(store: Store, contents: Contents) -> None:
+    """Offers a view of the table with the figures, and the params in which the records differ."""
+    runs = store.find_runs(EXPERIMENTS, {"complete": "true"})
+    view = table_view(headlines(contents.metrics), changed_params(runs), int(time.time() * 1000))
+    # The record stands; a server that refuses the view takes nothing from it.
+    with contextlib.suppress(Exception):
+        store.save_view(EXPERIMENTS, VIEW, view)

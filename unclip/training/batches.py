@@ -1,0 +1,37 @@
+"""Which items make the batch of a step, as a function of (seed, purpose, step)."""
+
+import torch
+from torch import Tensor
+
+from unclip.seeding import generator
+
+
+class ShuffledBatches:
+    """Batches from a stream of seeded permutations, each of which is one epoch.
+
+    The batch of a step depends on nothing that happened before, so training can go on from any
+    step. An epoch that ends within a batch goes on with the next permutation: no item is left out.
+    """
+
+    def __init__(self, num_items: int, batch_size: int, seed: int, purpose: str) -> None:
+        assert num_items > 0 and batch_size > 0, (num_items, batch_size)
+        self.num_items, self.batch_size = num_items, batch_size
+        self.seed, self.purpose = seed, purpose
+        self._order: dict[int, Tensor] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        """Returns the indices of a step, shape (batch_size,) int64, each in 0..num_items-1."""
+        start, stop = step * self.batch_size, (step + 1) * self.batch_size
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, self.num_items)
+            parts.append(self._permutation(epoch)[offset : offset + stop - start])
+            start += len(parts[-1])
+        return torch.cat(parts)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch not in self._order:
+            draw = generator(self.seed, f"{self.purpose} order", epoch)
+            self._order = {e: p for e, p in self._order.items() if e == epoch - 1}
+            self._order[epoch] = torch.randperm(self.num_items, generator=draw)
+        return self._order[epoch]

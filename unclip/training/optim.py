@@ -1,0 +1,69 @@
+"""Optimizer and learning rate of every training stage."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """Returns AdamW (Loshchilov & Hutter 2019), which is plain Adam when weight_decay is 0.
+
+    Only matrices and kernels decay. Biases, norms and scalars such as CLIP's `logit_scale` do not.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return AdamW([g for g in groups if g["params"]], lr=lr, fused=fused)
+
+
+def lr_at(step: int, *, train_steps: int, lr: float, lr_min: float, warmup_steps: int) -> float:
+    """Returns the learning rate of a step: linear warm-up, then a cosine down to `lr_min`.
+
+    Args:
+        step: 0 is the first; the warm-up reaches `lr` at step `warmup_steps`.
+        train_steps: the last step, train_steps - 1, has `lr_min`.
+        lr: the highest rate.
+        lr_min: the lowest rate of the cosine.
+        warmup_steps: steps of the warm-up; 0 is none.
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / (warmup_steps + 1)
+    span = max(1, train_steps - 1 - warmup_steps)
+    fraction = min(1.0, (step - warmup_steps) / span)
+    return lr_min + (lr - lr_min) * 0.5 * (1.0 + math.cos(math.pi * fraction))
+
+
+def make_scheduler(
+    optimizer: Optimizer, *, train_steps: int, lr: float, lr_min: float, warmup_steps: int
+) -> LambdaLR:
+    """Returns a scheduler that sets `lr_at` for each step of `optimizer`, made with rate `lr`."""
+
+    def factor(step: int) -> float:
+        rate = lr_at(
+            step, train_steps=train_steps, lr=lr, lr_min=lr_min, warmup_steps=warmup_steps
+        )
+        return rate / lr
+
+    return LambdaLR(optimizer, factor)
+
+
+def make_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """Returns a copy of the model that follows it as an exponential moving average.
+
+    The decay at update n is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
+    forgotten at once (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    @torch.no_grad()
+    def update(averages: list, currents: list, num_averaged: torch.Tensor | int) -> None:
+        n = int(num_averaged)
+        torch._foreach_lerp_(averages, currents, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
+
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=update, use_buffers=False)
+    return averaged.requires_grad_(False)
