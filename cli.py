@@ -10,7 +10,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Paint with what `dvc repro` has trained, and look after its records.",
+    rich_markup_mode="markdown",
+    help="Paint with what `dvc repro` has trained, and look after its records in MLflow.",
 )
 
 
@@ -18,11 +19,92 @@ app = typer.Typer(
 def sample(
     prompts: Annotated[
         list[str] | None,
-        typer.Argument(help="What to paint; the data set's own prompts when left out.", show_default=False),
+        typer.Argument(
+            metavar="[PROMPT]...",
+            help="What to paint; without one, the data set's own prompts.",
+            show_default=False,
+        ),
     ] = None,
+    num: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Pictures of each prompt.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the first picture; the next ones count up from it."),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Guidance of the decoder; 1 is off."),
+    ] = None,
+    prior_guidance: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps of the decoder.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler of the decoder: dpmpp_2m, ddim or ddpm.")
+    ] = None,
+    rev: Annotated[
+        str | None,
+        typer.Option(help="Paint with the checkpoints of this experiment, commit, branch or tag."),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Paint with the checkpoints in this folder."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples/painted"),
 ) -> None:
-    """Paint."""
+    """Paint pictures of prompts with the trained system.
+
+    Options left out come from the sample section of params.yaml. Writes a grid and each picture in
+    its own size; a picture carries prompt, seed, settings and checkpoint hashes in its PNG text.
+
+    Example: `python cli.py sample "a large red circle" --num 4 --seed 7`
+    """
+    from unclip.commands import paint
+
+    changes = {
+        "num_per_prompt": num,
+        "seed": seed,
+        "guidance": guidance,
+        "prior_guidance": prior_guidance,
+        "steps": steps,
+        "sampler": sampler,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    paint(prompts or [], given, rev=rev, source=source, out=out)
+
+
+@app.command()
+def log(
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the record anew even if it stands.")
+    ] = False,
+) -> None:
+    """Write the state of the pipeline in this folder as one run in MLflow, from files alone.
+
+    `dvc repro` does this by itself. Do it by hand after `dvc pull`, after moving the repository, or
+    when MLflow was out of reach.
+
+    Example: `python cli.py log`
+    """
+    from unclip.commands import record
+
+    record(force)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line and status 1."""
+    from unclip.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.artifacts import build, load_artifact, write_json
+from unclip.artifacts import build, load_artifact, write_metrics
+from unclip.charts import bar_accuracies, curves
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings
 from unclip.evaluation import (
@@ -17,7 +18,6 @@ from unclip.evaluation import (
     paired_cosine,
     split_real,
 )
-from unclip.figures import bar_accuracies, curves
 from unclip.judging import Verdict, accuracies, judge_pictures
 from unclip.layout import MODEL_OF_STAGE, Layout
 from unclip.machine import open_machine
@@ -38,8 +38,8 @@ def run(layout: Layout, evaluate: EvaluateParams) -> None:
     """Writes metrics/evaluate.json, metrics/headline.json and the plots."""
     scene = Scene.of(layout)
     figures = accuracy_figures(scene) | distance_figures(scene, evaluate) | prior_figures(scene)
-    write_json(layout.metrics(STAGE), figures)
-    write_json(layout.metrics("headline"), headline(layout, figures))
+    write_metrics(layout.metrics(STAGE), figures)
+    write_metrics(layout.metrics("headline"), headline(layout, figures))
     per_caption, real = figures["accuracy_per_caption"], figures["judge_real_per_caption"]
     save_png(
         bar_accuracies(per_caption, real, "Does the judge see what the caption says?"),

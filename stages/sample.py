@@ -1,22 +1,21 @@
-"""Paints: the grid, the trajectory, and the pictures that evaluate judges. The only stage that does.
+"""Paints: the grid, the trajectory, and the pictures that evaluate judges.
 
 Picture i depends on its prompt, its seed and the checkpoints alone, so two grids of two experiments
 differ only by what was changed between them.
 """
 
 import shutil
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unclip.artifacts import write_json
 from unclip.data import Prepared
 from unclip.figures import grid, trajectory
 from unclip.layout import Layout
 from unclip.machine import open_machine
+from unclip.painting import paint_rows, provenance, real_pictures
 from unclip.params import SampleParams
 from unclip.pipeline import Settings, UnCLIP
 from unclip.png import save_png
@@ -26,18 +25,17 @@ from unclip.stage import main
 
 STAGE = "sample"
 MOMENTS = 10  # of the trajectory
-Pictures = npt.NDArray[np.uint8]
 
 
 def run(layout: Layout, sample: SampleParams) -> None:
     """Writes samples/grid.png, samples/trajectory.png and samples/judged."""
     machine = open_machine(sample.precision)
     data = Prepared(layout.prepared)
-    system = UnCLIP.load(layout.root / "models", machine.device)
+    system = UnCLIP.load(layout.models, machine.device)
     settings = Settings.of(sample)
     with machine.accelerator.autocast():
         paint_grid(layout, data, system, settings, sample)
-        paint_trajectory(layout, data, system, settings, sample)
+        paint_trajectory(layout, data, system, settings, sample.seed)
         paint_judged(layout, data, system, settings, sample)
 
 
@@ -45,54 +43,30 @@ def paint_grid(
     layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, sample: SampleParams
 ) -> None:
     """Writes the grid of the data set's prompts × seeds, with a real picture before each row."""
-    columns = sample.num_per_prompt
-    prompts = [prompt for prompt in data.prompts for _ in range(columns)]
-    seeds = [sample.seed + column for _ in data.prompts for column in range(columns)]
-    painted = system.sample(prompts, seeds, settings)
-    rows = painted.reshape(len(data.prompts), columns, *painted.shape[1:])
-    text = picture_text(system, sample) | {"prompts": "\n".join(data.prompts)}
+    seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
+    rows = paint_rows(system, data.prompts, seeds, settings)
+    text = provenance(system, settings) | {"prompts": "\n".join(data.prompts)}
+    text |= {"seeds": " ".join(map(str, seeds))}
     save_png(grid(rows, data.prompts, real_pictures(data, data.prompts)), layout.grid, text)
 
 
-def picture_text(system: UnCLIP, sample: SampleParams) -> dict[str, str]:
-    """Returns what a painted picture carries: settings and checkpoint hashes, no time, no host."""
-    settings = {f"sample.{key}": str(value) for key, value in sample.model_dump().items()}
-    return settings | {f"checkpoint.{kind}": value for kind, value in system.hashes.items()}
-
-
-def real_pictures(data: Prepared, prompts: Sequence[str]) -> Pictures | None:
-    """Returns the first test picture of each prompt, (R, C, H, W), if every prompt has one."""
-    test = data.split("test")
-    found = []
-    for prompt in prompts:
-        if prompt not in data.captions:
-            return None
-        rows = (test.caption_index == data.captions.index(prompt)).nonzero()
-        if len(rows) == 0:
-            return None
-        found.append(test.gather(rows[0]).numpy()[0])
-    return np.stack(found)
-
-
 def paint_trajectory(
-    layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, sample: SampleParams
+    layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, seed: int
 ) -> None:
     """Writes ten moments of the reverse diffusion: x_t on the way, and at last the picture."""
-    seeds = [sample.seed] * len(data.prompts)
     moments: list[tuple[int, Tensor]] = []
 
     def remember(_: int, t: int, x_t: Tensor, pred_x_start: Tensor) -> None:
         moments.append((t, x_t.cpu()))
 
-    embeds = system.sample_prior(data.prompts, seeds, settings)
-    whole = Settings(settings.prior, settings.decoder, settings.prior_candidates, len(seeds))
-    final = system.decode(embeds, data.prompts, seeds, whole, callback=remember)
-    # One column is the finished picture, so nine of the visited moments lead up to it.
+    one_batch = replace(settings, batch_size=len(data.prompts))
+    final = paint_rows(system, data.prompts, [seed], one_batch, callback=remember)[:, 0]
+    # The last column is the finished picture, so nine of the visited moments lead up to it.
     chosen = np.unique(np.linspace(0, len(moments) - 1, MOMENTS - 1).round().astype(int))
     frames = [system.normalisation.to_uint8(moments[i][1]).numpy() for i in chosen] + [final]
     timesteps = [moments[i][0] for i in chosen] + [0]
     image = trajectory(np.stack(frames, axis=1), data.prompts, timesteps)
-    save_png(image, layout.trajectory, picture_text(system, sample))
+    save_png(image, layout.trajectory, provenance(system, settings) | {"seeds": str(seed)})
 
 
 def paint_judged(
@@ -101,7 +75,7 @@ def paint_judged(
     """Writes pictures spread evenly over the captions, seen and held out, with their embeddings."""
     captions = judged_captions(data, sample)
     prompts = [data.captions[i] for i in captions.tolist()]
-    seeds = [sample.seed + i for i in range(len(prompts))]
+    seeds = range(sample.seed, sample.seed + len(prompts))
     shutil.rmtree(layout.judged, ignore_errors=True)
     layout.judged.mkdir(parents=True)
     embeds = system.sample_prior(prompts, seeds, settings)
@@ -110,7 +84,6 @@ def paint_judged(
     np.save(layout.judged / "images.npy", painted)
     np.save(layout.judged / "caption_index.npy", captions.numpy())
     np.save(layout.judged / "prior_embeds.npy", embeds.cpu().numpy())
-    write_json(layout.judged / "about.json", {"seeds": seeds, "checkpoints": system.hashes})
 
 
 def judged_captions(data: Prepared, sample: SampleParams) -> Tensor:

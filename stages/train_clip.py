@@ -1,12 +1,13 @@
 """Trains CLIP, then embeds every picture and every distinct caption with it, once and for all."""
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_json
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_metrics
 from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
 from unclip.embeddings import write_array
@@ -18,7 +19,7 @@ from unclip.params import ClipParams
 from unclip.progress import track
 from unclip.seeding import derive_seed, generator
 from unclip.stage import main
-from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
+from unclip.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
 from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
 from unclip.training.fit import fit
@@ -29,6 +30,7 @@ MODEL_KEYS = (
     *("text_dim", "text_depth", "text_heads", "text_length", "dropout"),
 )
 EMBED_BATCH = 500  # pictures; changes speed only
+MOST_WORDS = 5000  # that the artifact names, so that unknown words of a prompt can be told
 FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
 
 
@@ -53,15 +55,25 @@ def run(layout: Layout, clip: ClipParams) -> None:
             history_path=layout.history(STAGE),
         )
         inputs = {"data": file_hash(layout.prepared / "dataset.json")}
-        artifact = Artifact("clip", config, fitted.weights, inputs=inputs)
+        facts = {"dataset": data.name, "prompts": data.prompts, "words": trained_words(data)}
+        artifact = Artifact("clip", config, fitted.weights, facts, inputs)
         save_artifact(layout.model("clip"), artifact)
         model = build(artifact, CLIP, layout.model("clip")).to(machine.device)
         assert isinstance(model, CLIP)
         zero_shot = task.embed_all(model, layout)
         figures = {f"val_{k.removeprefix('val_')}": v for k, v in fitted.metrics.items()}
-        write_json(layout.metrics(STAGE), figures | zero_shot)
+        write_metrics(layout.metrics(STAGE), figures | zero_shot)
         log.log_metrics(clip.train_steps, zero_shot)
         log.set_tags({"output_hash": weights_hash(layout.model("clip"))})
+
+
+def trained_words(data: Prepared) -> list[str]:
+    """Returns the most frequent words of the training captions, at most MOST_WORDS, sorted."""
+    counts = data.split("train").caption_index.bincount(minlength=len(data.captions))
+    words: Counter[str] = Counter()
+    for caption, count in zip(data.captions, counts.tolist(), strict=True):
+        words.update(dict.fromkeys(split_words(caption), count))
+    return sorted(word for word, count in words.most_common(MOST_WORDS) if count > 0)
 
 
 @dataclass(frozen=True)
@@ -128,9 +140,7 @@ class Task:
             figures["zero_shot_accuracy"] = _share_nearest(embeds.cpu(), text_embeds.cpu(), own)
         return figures
 
-    def _embed_images(
-        self, model: CLIP, pictures: PreparedSplit, flipped: bool = False
-    ) -> Tensor:
+    def _embed_images(self, model: CLIP, pictures: PreparedSplit, flipped: bool = False) -> Tensor:
         parts = []
         for rows in torch.arange(len(pictures)).split(EMBED_BATCH):
             images = self.data.normalise(pictures.gather(rows).to(self.machine.device))

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from unclip.artifacts import Artifact, describe, file_hash, save_artifact, weights_hash, write_json
+from unclip.artifacts import (
+    Artifact,
+    describe,
+    file_hash,
+    save_artifact,
+    weights_hash,
+    write_metrics,
+)
 from unclip.data import Prepared, PreparedSplit
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
@@ -52,7 +59,9 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
     config |= {"vocab_size": VOCAB_SIZE}
     shutil.rmtree(layout.painted_in_training, ignore_errors=True)
     torch.manual_seed(derive_seed(decoder.seed, f"{STAGE} weights"))
-    with StageRun(STAGE, {"decoder": decoder.model_dump()}, {"precision": machine.precision}) as log:
+    with StageRun(
+        STAGE, {"decoder": decoder.model_dump()}, {"precision": machine.precision}
+    ) as log:
 
         def paint(step: int, model: nn.Module) -> None:
             with machine.accelerator.autocast():
@@ -78,7 +87,7 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
         }
         artifact = Artifact("decoder", config, fitted.weights, facts, inputs)
         save_artifact(layout.model("decoder"), artifact)
-        write_json(layout.metrics(STAGE), fitted.metrics)
+        write_metrics(layout.metrics(STAGE), fitted.metrics)
         log.set_tags({"output_hash": weights_hash(layout.model("decoder"))})
 
 

@@ -1,12 +1,13 @@
 """Trains the judge, a classifier that knows nothing of CLIP or diffusion and measures pictures."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_json
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_metrics
 from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
 from unclip.judging import accuracies, judge_pictures
@@ -28,7 +29,7 @@ def run(layout: Layout, judge: JudgeParams) -> None:
     machine = open_machine(judge.precision)
     data = Prepared(layout.prepared)
     task = Task.of(data, judge, machine.device)
-    config = {
+    config: dict[str, Any] = {
         "channels": judge.channels,
         "image_size": data.image_size,
         "in_channels": data.channels,
@@ -56,7 +57,7 @@ def run(layout: Layout, judge: JudgeParams) -> None:
         verdict = judge_pictures(model, data, test.images, machine.device)
         real = accuracies(verdict.predictions, test.attributes, data.attribute_names)
         figures = {f"test_{name}": value for name, value in real.items()}
-        write_json(layout.metrics(STAGE), fitted.metrics | figures)
+        write_metrics(layout.metrics(STAGE), fitted.metrics | figures)
         log.log_metrics(judge.train_steps, figures)
         log.set_tags({"output_hash": weights_hash(layout.model("judge"))})
 

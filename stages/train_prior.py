@@ -5,7 +5,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, describe, file_hash, save_artifact, weights_hash, write_json
+from unclip.artifacts import (
+    Artifact,
+    describe,
+    file_hash,
+    save_artifact,
+    weights_hash,
+    write_metrics,
+)
 from unclip.data import Prepared
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
@@ -56,7 +63,7 @@ def run(layout: Layout, prior: PriorParams) -> None:
         }
         artifact = Artifact("prior", config, fitted.weights, facts, inputs)
         save_artifact(layout.model("prior"), artifact)
-        write_json(layout.metrics(STAGE), fitted.metrics)
+        write_metrics(layout.metrics(STAGE), fitted.metrics)
         log.set_tags({"output_hash": weights_hash(layout.model("prior"))})
 
 
@@ -115,7 +122,7 @@ class Task:
         return self._loss(model, self.train[index], self.train_captions[index], drop_mask, draws)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns the loss on all validation pictures, captions kept, always with the same noise."""
+        """Returns the loss on all validation pictures, nothing dropped, always the same noise."""
         losses = []
         for i, index in enumerate(torch.arange(len(self.val)).split(VALIDATION_BATCH)):
             draws = generator(self.prior.seed, f"{STAGE} validation", i)

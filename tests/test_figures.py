@@ -11,18 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from unclip import figures
+from unclip import charts
+from unclip.charts import bar_accuracies, curves, read_history
 from unclip.errors import UserError
-from unclip.figures import (
-    bar_accuracies,
-    contact,
-    curves,
-    grid,
-    preview,
-    read_history,
-    trajectory,
-    wrap_text,
-)
+from unclip.figures import contact, grid, preview, trajectory, wrap_text
 from unclip.png import read_png_text, save_png
 
 PAPER = (250, 250, 247)
@@ -246,8 +238,8 @@ TRAIN_BLUE, VAL_VERMILION = (0, 114, 178), (213, 94, 0)
 @pytest.fixture
 def drawn(monkeypatch):
     """Collects the matplotlib figures behind the charts."""
-    found, render = [], figures._render
-    monkeypatch.setattr(figures, "_render", lambda f, title: found.append(f) or render(f, title))
+    found, render = [], charts._render
+    monkeypatch.setattr(charts, "_render", lambda f, title: found.append(f) or render(f, title))
     return found
 
 
@@ -324,7 +316,7 @@ def test_the_legend_names_the_lowest_validation_loss_and_its_step(drawn):
 def test_the_moving_average_equals_a_naive_loop():
     values = np.random.default_rng(0).normal(size=30)
     naive = [values[max(0, i - 3) : i + 4].mean() for i in range(30)]
-    np.testing.assert_allclose(figures._moving_average(values, 7), naive, atol=1e-12)
+    np.testing.assert_allclose(charts._moving_average(values, 7), naive, atol=1e-12)
 
 
 def test_a_history_with_one_point_can_be_drawn():

@@ -62,6 +62,17 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
+def write_metrics(path: Path, figures: dict[str, Any]) -> None:
+    """Writes figures, nested or not, with six significant digits: what is behind them is noise."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(item) for key, item in value.items()}
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    write_json(path, rounded(figures))
+
+
 def save_artifact(folder: Path, artifact: Artifact) -> None:
     """Writes the folder of a network under a temporary name and then renames it."""
     from safetensors.torch import save_file

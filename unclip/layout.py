@@ -37,9 +37,14 @@ class Layout:
         """CLIP's embeddings of every picture and of every distinct caption."""
         return self.root / "data" / "embeddings"
 
+    @property
+    def models(self) -> Path:
+        """The trained networks, a folder each."""
+        return self.root / "models"
+
     def model(self, kind: str) -> Path:
         """The folder of a trained network: clip, prior, decoder or judge."""
-        return self.root / "models" / kind
+        return self.models / kind
 
     def metrics(self, name: str) -> Path:
         """The figures of a stage."""

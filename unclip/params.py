@@ -234,14 +234,14 @@ def _check_requests(params: Params) -> list[str]:
     """Returns what one stage asks for and an earlier one does not give."""
     prior, decoder, sample = params.prior, params.decoder, params.sample
     limits = [
-        ("sample.steps", sample.steps, "decoder.num_timesteps", decoder.num_timesteps),
-        ("sample.prior_steps", sample.prior_steps, "prior.num_timesteps", prior.num_timesteps),
-        ("decoder.paint_steps", decoder.paint_steps, "decoder.num_timesteps", decoder.num_timesteps),
+        ("sample.steps", sample.steps, "decoder", decoder.num_timesteps),
+        ("decoder.paint_steps", decoder.paint_steps, "decoder", decoder.num_timesteps),
+        ("sample.prior_steps", sample.prior_steps, "prior", prior.num_timesteps),
     ]
     problems = [
-        f"{name}: {value} is more than {other} {limit}"
-        for name, value, other, limit in limits
-        if value > limit
+        f"{name}: {value} is more than {section}.num_timesteps {most}"
+        for name, value, section, most in limits
+        if value > most
     ]
     if decoder.flip and not params.clip.embed_flipped:
         problems.append(
@@ -284,6 +284,14 @@ def validate_params(raw: Any, where: str = "params.yaml") -> Params:
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
+_WORDING = {
+    "Input should be": "expected",
+    "a valid integer": "an integer",
+    "a valid ": "a ",
+    "dictionary or instance of": "section of",
+}
+
+
 def _explain(problem: Any) -> list[str]:
     """Returns the lines for one of pydantic's errors: key, what it is, what was expected."""
     key = ".".join(str(part) for part in problem["loc"])
@@ -294,8 +302,9 @@ def _explain(problem: Any) -> list[str]:
         return [f"{key}: missing; every value is written in params.yaml, add it"]
     if problem["type"] == "value_error":
         return message.removeprefix("Value error, ").splitlines()
-    expected = message.replace("Input should be", "expected").replace("a valid integer", "an integer")
-    expected = expected.replace("a valid ", "a ").replace("dictionary or instance of", "section of")
+    expected = message
+    for pydantic, ours in _WORDING.items():
+        expected = expected.replace(pydantic, ours)
     return [f"{key or 'the file'}: {_short(problem['input'])} is not allowed; {expected}"]
 
 

@@ -1,10 +1,10 @@
 """The trained system as one object: from captions to pictures in five lines.
 
-    from pathlib import Path
-    from unclip.pipeline import Settings, UnCLIP
+from pathlib import Path
+from unclip.pipeline import Settings, UnCLIP
 
-    system = UnCLIP.load(Path("models"))
-    pictures = system.sample(["a large red circle"], seeds=[0], settings=settings)
+system = UnCLIP.load(Path("models"))
+pictures = system.sample(["a large red circle"], seeds=[0], settings=settings)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
 from unclip.seeding import generator
-from unclip.tokenizer import tokenize, trim_padding
+from unclip.tokenizer import split_words, tokenize, trim_padding
 
 KINDS = ("clip", "prior", "decoder")
 
@@ -83,6 +83,8 @@ class UnCLIP:
         hashes: the SHA-256 of each network's weights.
         normalisation: between the decoder's numbers and pixels.
         text_length: the longest prompt in bytes, start and end included.
+        prompts: the default prompts of the data set it was trained on.
+        words: the words of the captions it was trained on.
     """
 
     def __init__(
@@ -96,8 +98,12 @@ class UnCLIP:
         hashes: dict[str, str],
         device: str,
     ) -> None:
-        self.clip, self.prior, self.decoder = (m.to(device) for m in (clip, prior, decoder))
+        self.clip: CLIP = clip.to(device)
+        self.prior: Prior = prior.to(device)
+        self.decoder: UNet = decoder.to(device)
         self.hashes, self.device = hashes, device
+        self.prompts: list[str] = facts["clip"]["prompts"]
+        self.words = frozenset(facts["clip"]["words"])
         self.text_length: int = configs["clip"]["text_length"]
         self.embed_dim: int = configs["clip"]["embed_dim"]
         size = configs["decoder"]["image_size"]
@@ -124,7 +130,9 @@ class UnCLIP:
             build(artifacts[kind], constructor, models / kind)
             for kind, constructor in (("clip", CLIP), ("prior", Prior), ("decoder", UNet))
         )
-        assert isinstance(clip, CLIP) and isinstance(prior, Prior) and isinstance(decoder, UNet)
+        assert isinstance(clip, CLIP)
+        assert isinstance(prior, Prior)
+        assert isinstance(decoder, UNet)
         return cls(
             clip,
             prior,
@@ -145,9 +153,14 @@ class UnCLIP:
         distinct = list(dict.fromkeys(prompts))
         tokens, mask = trim_padding(*tokenize(distinct, self.text_length))
         tokens, mask = tokens.to(self.device), mask.to(self.device)
-        texts = Texts(tokens, mask, *self.clip.encode_text(tokens, mask))
+        embeds, encodings = self.clip.encode_text(tokens, mask)
+        texts = Texts(tokens, mask, embeds, encodings)
         place = {prompt: row for row, prompt in enumerate(distinct)}
         return texts[torch.tensor([place[prompt] for prompt in prompts], device=self.device)]
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Returns the words of a prompt that no training caption has."""
+        return [word for word in split_words(prompt) if word not in self.words]
 
     def sample_prior(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings

@@ -1,4 +1,4 @@
-"""Random draws as a function of (seed, purpose, index), so that no generator state is ever saved."""
+"""Random draws as a function of (seed, purpose, index): no generator state is ever saved."""
 
 import hashlib
 

@@ -31,6 +31,12 @@ def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]
     return text_tokens, text_mask
 
 
+def split_words(caption: str) -> list[str]:
+    """Returns the words of a caption, in lower case, without punctuation around them."""
+    stripped = (word.strip(".,;:!?\"'()[]") for word in caption.lower().split())
+    return [word for word in stripped if word]
+
+
 def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns both, cut from (N, L) to the length of the longest real row."""
     longest = int(text_mask.any(dim=0).sum())

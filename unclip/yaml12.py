@@ -7,7 +7,7 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which by itself reads 1e-5 as a string and keeps the last of two keys."""
+    """PyYAML's safe loader, which alone reads 1e-5 as a string and keeps the last of two keys."""
 
 
 _FLOAT = re.compile(
@@ -57,4 +57,4 @@ def load_yaml(text: str) -> Any:
         ValueError: a key stands twice in one mapping, or is not text.
         yaml.YAMLError: the text is not YAML.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    return yaml.load(text, Loader=_Loader)

@@ -1,11 +1,11 @@
 """Where the MLflow store lies, in one place for all who need it. Knows nothing of MLflow."""
 
-import os
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
 from unclip.errors import UserError
+from unclip.machine import main_repository, setting
 
 LOCK_SECONDS = 300
 # The table of records with the columns that `record` chose. Our first experiment has number 1: the
@@ -14,30 +14,28 @@ PAGE = "#/experiments/1/runs?viewStateShareKey=headlines&workflowType=machine_le
 
 
 def is_tracking_on() -> bool:
-    """Returns False when UNCLIP_TRACKING=off; tracking is on by default.
+    """Returns False when the machine's setting UNCLIP_TRACKING is off; it is on by default.
 
     Raises:
         UserError: for any other value.
     """
-    value = os.environ.get("UNCLIP_TRACKING") or "on"
+    value = setting("tracking") or "on"
     if value not in ("on", "off"):
-        raise UserError(f"UNCLIP_TRACKING: {value!r} is neither on nor off; set one or unset it")
+        raise UserError(f"UNCLIP_TRACKING: {value!r} is not allowed; expected on or off")
     return value == "on"
 
 
 def find_root() -> Path:
-    """Returns the folder that holds the store: $DVC_ROOT, else the one above `unclip/`.
+    """Returns the folder that holds the store: the main repository.
 
-    In the temporary workspace of a queued experiment DVC_ROOT is still the main repository, and
-    there the store belongs: the workspace is deleted.
+    Also in the temporary workspace of a queued experiment, which is deleted in the end.
     """
-    root = os.environ.get("DVC_ROOT")
-    return Path(root).resolve() if root else Path(__file__).resolve().parents[2]
+    return main_repository().resolve()
 
 
 def find_database(root: Path) -> Path | None:
     """Returns the SQLite file in use; None for a server. A relative path is taken from `root`."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = setting("tracking_uri")
     if not uri:
         return root.resolve() / "mlflow.db"
     if not uri.startswith("sqlite:///"):
@@ -48,7 +46,7 @@ def find_database(root: Path) -> Path | None:
 def tracking_uri(root: Path) -> str:
     """Returns MLflow's address: MLFLOW_TRACKING_URI where set, else `<root>/mlflow.db`."""
     database = find_database(root)
-    return f"sqlite:///{database.as_posix()}" if database else os.environ["MLFLOW_TRACKING_URI"]
+    return f"sqlite:///{database.as_posix()}" if database else setting("tracking_uri") or ""
 
 
 def describe_uri(root: Path) -> str:

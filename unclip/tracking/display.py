@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from unclip.tracking.store import Run
 from unclip.tracking.workspace import Contents
 
-HEADLINES = 8
+HEADLINES = 10
 COLUMNS = 8
 GRID = "samples/grid.png"
 VIEW = "headlines"
 
 
 def headlines(metrics: Mapping[str, float]) -> list[str]:
-    """Returns the figures worth a column: the first that `evaluate` wrote, outer keys first."""
-    judged = [key for key in metrics if key.startswith("evaluate.")]
-    return sorted(judged or metrics, key=lambda key: key.count("."))[:HEADLINES]
+    """Returns the figures worth a column: metrics/headline.json, else the first of the others."""
+    chosen = [key for key in metrics if key.startswith("headline.")]
+    return (chosen or list(metrics))[:HEADLINES]
 
 
 def describe(
@@ -34,7 +34,7 @@ def describe(
         state: how the code relates to the commit.
     """
     figures = [
-        f"{key.removeprefix('evaluate.')} **{contents.metrics[key]:.4g}**"
+        f"{key.removeprefix('headline.')} **{contents.metrics[key]:.4g}**"
         for key in headlines(contents.metrics)
     ]
     parts = [", ".join(figures), _origins(contents, links), _way_back(commit, name, state)]

@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 from PIL import Image
 
 from unclip.tracking.address import find_root, is_tracking_on
-from unclip.tracking.store import STAGES, Point, Store, one_line, open_store
+from unclip.tracking.store import STAGES, Point, Store, now_ms, one_line, open_store
 from unclip.tracking.workspace import experiment_name, find_commit, flatten
 
 FLUSH_SECONDS = 5.0
@@ -55,6 +55,7 @@ class StageRun:
         self.run_id: str | None = None  # known once the thread has opened the store
         self._stage, self._params, self._tags = stage, flatten(params), dict(tags or {})
         self._root = root or find_root()
+        self._started = now_ms()
         self._silent = not is_tracking_on()
         self._queue: queue.SimpleQueue[list[Point] | Job | str] = queue.SimpleQueue()
         self._image_slots = threading.BoundedSemaphore(WAITING_IMAGES)
@@ -81,7 +82,7 @@ class StageRun:
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Hands over metric values at a training step; values that are not finite are skipped."""
-        now = int(time.time() * 1000)
+        now = now_ms()
         values = ((key, float(value)) for key, value in metrics.items())
         self._put([Point(key, v, now, step) for key, v in values if math.isfinite(v)])
 
@@ -142,7 +143,9 @@ class StageRun:
             **self._tags,
         }
         label = f"{self._stage} {name or commit[:7]}".strip()
-        run_id = store.create_run(STAGES, label, {k: v for k, v in tags.items() if v})
+        run_id = store.create_run(
+            STAGES, label, {k: v for k, v in tags.items() if v}, self._started
+        )
         store.log_params(run_id, self._params)
         return run_id
 

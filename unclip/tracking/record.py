@@ -1,7 +1,6 @@
 """The record of a whole experiment in MLflow, rebuilt from files at any time."""
 
 import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from unclip.tracking.store import (
     Run,
     Store,
     TrackingError,
+    now_ms,
     one_line,
     open_store,
 )
@@ -91,7 +91,7 @@ def _is_whole(store: Store, run: Run) -> bool:
 def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str:
     commit, name = find_commit(root), experiment_name()
     label = name or f"{commit[:7]} {contents.digest[:8]}".strip()
-    run_id = store.create_run(EXPERIMENTS, label, {"digest": contents.digest})
+    run_id = store.create_run(EXPERIMENTS, label, {"digest": contents.digest}, now_ms())
     try:
         links = _find_stage_runs(store, contents)
         store.log_params(run_id, contents.params)
@@ -123,7 +123,7 @@ def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str
 
 def _points(contents: Contents) -> list[Point]:
     """Returns every value; MLflow refuses two equal ones of one metric at one step."""
-    now = int(time.time() * 1000)
+    now = now_ms()
     points = [
         Point(key, value, now, step)
         for key, curve in contents.curves.items()
@@ -138,8 +138,14 @@ def _log_files(store: Store, run_id: str, workspace: Path, contents: Contents) -
     for path in contents.pictures:
         store.log_file(run_id, workspace / path, path.parent.as_posix())
         if path.as_posix() in SHOWN:
-            with Image.open(workspace / path) as image:
-                store.log_image(run_id, image.convert("RGB"), path.with_suffix("").as_posix(), 0)
+            _show(store, run_id, workspace / path, path.with_suffix("").as_posix(), 0)
+    for step, path in contents.painted.items():
+        _show(store, run_id, workspace / path, path.parent.as_posix(), step)
+
+
+def _show(store: Store, run_id: str, path: Path, key: str, step: int) -> None:
+    with Image.open(path) as image:
+        store.log_image(run_id, image.convert("RGB"), key, step)
 
 
 def _find_stage_runs(store: Store, contents: Contents) -> dict[str, Run]:
@@ -155,8 +161,8 @@ def _find_stage_runs(store: Store, contents: Contents) -> dict[str, Run]:
 
 def _choose_columns(store: Store, contents: Contents) -> None:
     """Offers a view of the table with the figures, and the params in which the records differ."""
-    runs = store.find_runs(EXPERIMENTS, {"complete": "true"})
-    view = table_view(headlines(contents.metrics), changed_params(runs), int(time.time() * 1000))
     # The record stands; a server that refuses the view takes nothing from it.
     with contextlib.suppress(Exception):
+        params = changed_params(store.find_runs(EXPERIMENTS, {"complete": "true"}))
+        view = table_view(headlines(contents.metrics), params, now_ms())
         store.save_view(EXPERIMENTS, VIEW, view)

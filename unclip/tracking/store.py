@@ -8,6 +8,7 @@ what a failure means.
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,9 +59,15 @@ class Run(NamedTuple):
     params: dict[str, str]
 
 
+def now_ms() -> int:
+    """Returns the time as MLflow counts it: milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
 def one_line(error: BaseException) -> str:
-    """Returns an error's first line, short enough to read."""
+    """Returns an error's first line, short enough to read, without the password of an address."""
     text = str(error).strip().split("\n")[0] or type(error).__name__
+    text = re.sub(r"//[^/@\s]*@", "//", text)
     return text if len(text) <= 240 else text[:237] + "..."
 
 
@@ -71,10 +78,11 @@ class Store:
         self._client = client
         self._experiment_ids = experiment_ids
 
-    def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Returns the id of a new run with status RUNNING."""
-        experiment_id = self._experiment_ids[experiment]
-        run = self._client.create_run(experiment_id, tags=dict(tags), run_name=name)
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], started: int) -> str:
+        """Returns the id of a new run with status RUNNING; `started` in milliseconds since 1970."""
+        run = self._client.create_run(
+            self._experiment_ids[experiment], start_time=started, tags=dict(tags), run_name=name
+        )
         return str(run.info.run_id)
 
     def finish_run(self, run_id: str, status: str) -> None:
@@ -132,8 +140,11 @@ class Store:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Writes tags; one that exists is overwritten."""
-        for key, value in tags.items():
-            self._client.set_tag(run_id, clean_name(key), value)
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(clean_name(key), value) for key, value in tags.items()]
+        for start in range(0, len(entries), TAGS_PER_BATCH):
+            self._client.log_batch(run_id, tags=entries[start : start + TAGS_PER_BATCH])
 
     def log_image(self, run_id: str, image: Any, key: str, step: int) -> None:
         """Writes a picture that the UI shows among the charts, with a slider over the steps."""
@@ -211,7 +222,7 @@ def _prepare_database(database: Path) -> None:
 
     MLflow retries an unusable file for minutes. And it stores artifact folders as absolute paths
     that no call of its own can change: after a move every picture would be lost from view, and new
-    ones would be written to the old place. MLflow must not be running on the file in this process.
+    ones would be written to the old place.
     """
     connection = sqlite3.connect(database, timeout=20)
     try:

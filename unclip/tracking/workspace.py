@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +13,12 @@ from typing import Any
 
 import yaml
 
+from unclip.artifacts import WEIGHTS, weights_hash
+from unclip.yaml12 import load_yaml
+
 # Pictures worth keeping with the record, and the files from which a state can be brought back.
-PICTURES = ("samples/*.png", "plots/**/*.png", "data/preview*.png", "data/*/preview*.png")
+PICTURES = ("samples/*.png", "plots/**/*.png")
+PAINTED = "samples/train_decoder/step_*.png"
 FILES = ("params.yaml", "dvc.lock")
 CODE = ("params.yaml", "dvc.yaml", "unclip", "stages")
 # What `dvc.lock` says of a file beside its path and hash can differ between machines.
@@ -34,7 +37,8 @@ class Contents:
             slash MLflow's pages give each stage a section of charts, and a final figure never
             falls into a curve.
         pictures: paths relative to the workspace.
-        checkpoints: kind of model → SHA-256 of its weight file.
+        painted: training step → what the decoder painted then, relative to the workspace.
+        checkpoints: kind of model → hash of its weights, the `output_hash` of the run that made it.
         data_hash: DVC's hash of the prepared data; "" where there is none.
     """
 
@@ -43,6 +47,7 @@ class Contents:
     metrics: dict[str, float]
     curves: dict[str, list[tuple[int, float]]]
     pictures: list[Path]
+    painted: dict[int, Path]
     checkpoints: dict[str, str]
     data_hash: str
 
@@ -51,12 +56,12 @@ def read_workspace(folder: Path) -> Contents:
     """Returns what stands in the files of `folder`; what is missing is left out.
 
     Raises:
-        OSError, ValueError: a file is missing (dvc.lock, params.yaml) or can not be parsed.
+        ValueError: dvc.lock or params.yaml is missing, or a file can not be parsed.
     """
-    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    lock, params = _load_yaml(folder / "dvc.lock"), _load_yaml(folder / "params.yaml")
     pictures = {path for pattern in PICTURES for path in folder.glob(pattern)}
-    weights = sorted(folder.glob("models/*/model.safetensors"))
+    painted = sorted(folder.glob(PAINTED))
+    models = sorted(path.parent for path in folder.glob(f"models/*/{WEIGHTS}"))
     prepared = _stages(lock).get("prepare", {}).get("outs", [])
     return Contents(
         digest=experiment_digest(lock),
@@ -64,7 +69,8 @@ def read_workspace(folder: Path) -> Contents:
         metrics=_read_metrics(sorted(folder.glob("metrics/*.json"))),
         curves=_read_curves(sorted(folder.glob("history/*.csv"))),
         pictures=sorted(path.relative_to(folder) for path in pictures),
-        checkpoints={path.parent.name: hash_file(path) for path in weights},
+        painted={int(path.stem.split("_")[-1]): path.relative_to(folder) for path in painted},
+        checkpoints={model.name: weights_hash(model) for model in models},
         data_hash=str(prepared[0].get("md5", "")).removesuffix(".dir") if prepared else "",
     )
 
@@ -72,12 +78,6 @@ def read_workspace(folder: Path) -> Contents:
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
     """Returns a nested mapping as dotted key → text; equal numbers give equal text."""
     return {key: _to_text(value) for key, value in _leaves(values)}
-
-
-def hash_file(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes, in hexadecimal: the `output_hash` of a checkpoint."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def experiment_digest(lock: Mapping[str, Any]) -> str:
@@ -143,9 +143,6 @@ def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _to_text(value: Any) -> str:
-    # PyYAML reads 1e-5 as text; the same number written otherwise must look the same in a table.
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
-        value = float(value)
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -156,6 +153,16 @@ def _read_metrics(paths: list[Path]) -> dict[str, float]:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 found[key] = float(value)
     return found
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path.name}: missing in {path.parent}; run `dvc repro` first") from error
+    except (yaml.YAMLError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path.name}: can not be read ({text})") from error
 
 
 def _load_json(path: Path) -> Any:

@@ -14,7 +14,7 @@ class ShuffledBatches:
     """
 
     def __init__(self, num_items: int, batch_size: int, seed: int, purpose: str) -> None:
-        assert num_items > 0 and batch_size > 0, (num_items, batch_size)
+        assert min(num_items, batch_size) > 0, (num_items, batch_size)
         self.num_items, self.batch_size = num_items, batch_size
         self.seed, self.purpose = seed, purpose
         self._order: dict[int, Tensor] = {}

@@ -159,7 +159,11 @@ def fit(
             if is_due(recipe.val_every, result.step):
                 figures = _validated(kept, validate, accelerator)
                 _record(history, log, result.step, figures)
-                if ema is not None or best is None or figures["val_loss"] < best.metrics["val_loss"]:
+                if (
+                    ema is not None
+                    or best is None
+                    or figures["val_loss"] < best.metrics["val_loss"]
+                ):
                     best = Fitted(_copy_of(kept), result.step, figures)
                 model.train()
             for hook in hooks:

@@ -85,8 +85,8 @@ def _require_finite(result: Step, stage: str) -> None:
     """Stops the training when its numbers are lost, before they reach the weights."""
     for name, value in (("loss", result.loss), ("gradient norm", result.grad_norm)):
         if not math.isfinite(value):
-            section = stage.removeprefix("train_")
+            key = stage.removeprefix("train_")
             raise UserError(
                 f"{stage}: {name} is {value} at step {result.step}, learning rate {result.lr:.3g}; "
-                f"lower {section}.lr, raise {section}.warmup_steps, or set {section}.precision: fp32"
+                f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
             )

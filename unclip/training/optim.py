@@ -3,9 +3,11 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
@@ -45,9 +47,7 @@ def make_scheduler(
     """Returns a scheduler that sets `lr_at` for each step of `optimizer`, made with rate `lr`."""
 
     def factor(step: int) -> float:
-        rate = lr_at(
-            step, train_steps=train_steps, lr=lr, lr_min=lr_min, warmup_steps=warmup_steps
-        )
+        rate = lr_at(step, train_steps=train_steps, lr=lr, lr_min=lr_min, warmup_steps=warmup_steps)
         return rate / lr
 
     return LambdaLR(optimizer, factor)
@@ -61,7 +61,7 @@ def make_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedMo
     """
 
     @torch.no_grad()
-    def update(averages: list, currents: list, num_averaged: torch.Tensor | int) -> None:
+    def update(averages: Tensors, currents: Tensors, num_averaged: Tensor | int) -> None:
         n = int(num_averaged)
         torch._foreach_lerp_(averages, currents, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
 

@@ -1,0 +1,286 @@
+"""Tracking with the real MLflow on a database in a temporary folder, read back by MLflow's client."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from unclip.tracking.live import StageRun
+from unclip.tracking.record import record_experiment
+from unclip.tracking.store import TrackingError
+
+pytestmark = pytest.mark.slow
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing of ours: making the tables takes long."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "UNCLIP_TRACKING"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "main repo"
+    folder.mkdir()
+    shutil.copy(tables, folder / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    return folder
+
+
+def client(root: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
+
+
+def runs(root: Path, experiment: str) -> list[Any]:
+    opened = client(root)
+    found = opened.get_experiment_by_name(experiment)
+    return list(opened.search_runs([found.experiment_id])) if found else []
+
+
+def curve(root: Path, run_id: str, key: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in client(root).get_metric_history(run_id, key))
+
+
+def artifacts(root: Path, run_id: str, folder: str = "") -> set[str]:
+    return {file.path for file in client(root).list_artifacts(run_id, folder)}
+
+
+# A stage's run
+
+
+def test_curves_arrive_with_their_steps_and_without_infinities(root: Path):
+    with StageRun("train_clip", {"clip": {"lr": 0.1}}) as run:
+        for step in range(1, 1201):
+            run.log_metrics(step, {"loss": 1 / step, "val": float("inf") if step > 1 else 2.0})
+    (found,) = runs(root, "unclip-stages")
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"clip.lr": "0.1"}
+    assert curve(root, found.info.run_id, "loss") == [(s, 1 / s) for s in range(1, 1201)]
+    assert curve(root, found.info.run_id, "val") == [(1, 2.0)]
+
+
+def test_a_picture_arrives_with_its_step(root: Path):
+    with StageRun("train_decoder", {}) as run:
+        run.log_image("painted", Image.new("RGB", (8, 8), "red"), 7)
+    assert run.run_id
+    (picture,) = (p for p in artifacts(root, run.run_id, "images") if p.endswith(".png"))
+    assert picture.startswith("images/painted+step+7+")
+    local = client(root).download_artifacts(run.run_id, picture)
+    assert Image.open(local).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_run_that_raised_is_failed(root: Path):
+    with pytest.raises(ValueError, match="boom"), StageRun("train_clip", {}) as run:
+        run.log_metrics(1, {"loss": 1.0})
+        raise ValueError("boom")
+    (found,) = runs(root, "unclip-stages")
+    assert found.info.status == "FAILED"
+    assert curve(root, found.info.run_id, "loss") == [(1, 1.0)]
+
+
+ENDLESS = """
+import sys, time
+from unclip.tracking.live import StageRun
+with StageRun("train_clip", {}) as run:
+    while run.run_id is None: time.sleep(0.1)
+    print("running", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_run_whose_process_died_is_marked_killed_at_the_next_start(root: Path):
+    command = [sys.executable, "-c", ENDLESS]
+    dead, alive = (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPO) for _ in range(2)
+    )
+    try:
+        for process in (dead, alive):
+            assert process.stdout and process.stdout.readline() == "running\n"  # noqa: PT018
+        os.kill(dead.pid, signal.SIGKILL)
+        dead.wait()
+        with StageRun("train_judge", {}):
+            pass
+        statuses = {run.data.tags["pid"]: run.info.status for run in runs(root, "unclip-stages")}
+        assert statuses[str(dead.pid)] == "KILLED"
+        assert statuses[str(alive.pid)] == "RUNNING"
+    finally:
+        for process in (dead, alive):
+            process.kill()
+            process.wait()
+
+
+SHORT = """
+import sys
+from unclip.tracking.live import StageRun
+with StageRun("train_clip", {}) as run:
+    run.log_metrics(1, {"loss": 1.0})
+"""
+
+
+def test_two_processes_that_make_the_store_at_once_both_succeed(root: Path):
+    (root / "mlflow.db").unlink()
+    command = [sys.executable, "-c", SHORT]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPO) for _ in "12"]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    assert [run.info.status for run in runs(root, "unclip-stages")] == ["FINISHED"] * 2
+
+
+def test_a_server_that_does_not_answer_costs_one_warning(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    with StageRun("train_clip", {}) as run:
+        run.log_metrics(1, {"loss": 1.0})
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "secret" not in error
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [("ffffffffffff", "newer MLflow"), ("451aebb31d03", "mlflow db upgrade")]
+)
+def test_a_database_of_another_mlflow_is_named_in_one_line(root: Path, version: str, advice: str):
+    with sqlite3.connect(root / "mlflow.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    with pytest.raises(TrackingError, match=advice) as caught:
+        record_experiment(root, make_workspace(root))
+    assert "\n" not in str(caught.value)
+
+
+# The record of the whole DAG
+
+
+def make_workspace(folder: Path, weights: bytes = b"weights") -> Path:
+    for name in ("metrics", "history", "models/clip", "samples/train_decoder", "plots"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    many = "".join(f"  value_{i}: {i}\n" for i in range(130))
+    (folder / "params.yaml").write_text(f"data: {{dataset: shapes}}\nclip:\n{many}")
+    train = {"params": {"params.yaml": {"clip": 1}}, "outs": [{"path": "m", "md5": weights.hex()}]}
+    prepare = {"outs": [{"path": "data/prepared", "md5": "d1.dir"}]}
+    lock = {"schema": "2.0", "stages": {"train_clip": train, "prepare": prepare}}
+    (folder / "dvc.lock").write_text(json.dumps(lock))
+    (folder / "history/train_clip.csv").write_text("step,loss,val\n10,4.0,\n20,3.0,3.5\n")
+    (folder / "metrics/headline.json").write_text(json.dumps({"accuracy": 0.5}))
+    (folder / "models/clip/model.safetensors").write_bytes(weights)
+    for name in ("samples/grid", "samples/train_decoder/step_000500", "plots/accuracy"):
+        Image.new("RGB", (8, 8), "red").save(folder / f"{name}.png")
+    return folder
+
+
+def test_the_record_holds_params_metrics_curves_and_files(root: Path, tmp_path: Path):
+    run_id = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
+    data = client(root).get_run(run_id).data
+    assert (len(data.params), data.params["clip.value_129"]) == (131, "129")
+    assert data.metrics["headline.accuracy"] == 0.5
+    assert curve(root, run_id, "train_clip/loss") == [(10, 4.0), (20, 3.0)]
+    assert artifacts(root, run_id) >= {"params.yaml", "dvc.lock"}
+    assert artifacts(root, run_id, "plots") == {"plots/accuracy.png"}
+    shown = {Path(path).name.split("+")[0] for path in artifacts(root, run_id, "images")}
+    assert shown == {"samples~grid", "samples~train_decoder"}
+
+
+def test_a_temporary_workspace_gets_nothing_of_the_store(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(make_workspace(tmp_path / "work"))
+    before = set(Path().rglob("*"))
+    record_experiment(root, Path())
+    assert set(Path().rglob("*")) == before
+    assert (root / "mlruns").is_dir()
+
+
+def test_the_same_state_is_recorded_once_and_another_state_again(root: Path, tmp_path: Path):
+    first = record_experiment(root, make_workspace(tmp_path / "work"))
+    again = record_experiment(root, tmp_path / "work")
+    assert (first["created"], again["created"]) == (True, False)
+    assert first["run_id"] == again["run_id"]
+    record_experiment(root, make_workspace(tmp_path / "work", b"others"))
+    assert len(runs(root, "unclip")) == 2
+
+
+def test_force_replaces_the_record(root: Path, tmp_path: Path):
+    first = record_experiment(root, make_workspace(tmp_path / "work"))
+    second = record_experiment(root, tmp_path / "work", force=True)
+    assert [run.info.run_id for run in runs(root, "unclip")] == [second["run_id"]]
+    assert first["run_id"] != second["run_id"]
+
+
+@pytest.mark.parametrize("harm", ["complete", "artifacts"])
+def test_a_broken_record_is_written_anew(root: Path, tmp_path: Path, harm: str):
+    first = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
+    if harm == "complete":
+        client(root).delete_tag(first, "complete")
+    else:
+        shutil.rmtree(root / "mlruns")
+    second = record_experiment(root, tmp_path / "work")["run_id"]
+    assert [run.info.run_id for run in runs(root, "unclip")] == [second] != [first]
+
+
+def test_a_record_cut_short_is_an_error_of_one_line_and_mended_by_the_next(
+    root: Path, tmp_path: Path
+):
+    workspace = make_workspace(tmp_path / "work")
+    (workspace / "samples/grid.png").write_bytes(b"no picture")
+    with pytest.raises(TrackingError) as caught:
+        record_experiment(root, workspace)
+    assert "\n" not in str(caught.value)
+    assert [run.info.status for run in runs(root, "unclip")] == ["FAILED"]
+    assert record_experiment(root, make_workspace(workspace))["created"]
+    assert [run.info.status for run in runs(root, "unclip")] == ["FINISHED"]
+
+
+def test_the_record_finds_the_run_that_made_a_checkpoint_by_its_hash(root: Path, tmp_path: Path):
+    import hashlib
+
+    for weights in (b"weights", b"others"):
+        with StageRun("train_clip", {}) as run:
+            run.set_tags({"output_hash": hashlib.sha256(weights).hexdigest()})
+        if weights == b"weights":
+            maker = run.run_id
+    record = record_experiment(root, make_workspace(tmp_path / "work"))
+    tags = client(root).get_run(record["run_id"]).data.tags
+    assert tags["stage_run.train_clip"] == maker
+    assert f"runs/{maker}" in tags["mlflow.note.content"]
+
+
+def test_after_a_move_old_pictures_are_found_and_new_ones_stay_in_the_new_place(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
+    moved = tmp_path / "moved"
+    shutil.move(root, moved)
+    monkeypatch.setenv("DVC_ROOT", str(moved))
+    again = record_experiment(moved, tmp_path / "work")
+    assert (again["run_id"], again["created"]) == (first, False)
+    assert "dvc.lock" in artifacts(moved, first)
+    with StageRun("train_decoder", {}) as run:
+        run.log_image("painted", Image.new("RGB", (8, 8)), 1)
+    assert run.run_id and artifacts(moved, run.run_id, "images")  # noqa: PT018
+    assert not root.exists()
+
+
+def test_a_lived_run_shows_when_the_stage_started(root: Path):
+    before = time.time() * 1000
+    with StageRun("train_clip", {}):
+        after = time.time() * 1000
+    (found,) = runs(root, "unclip-stages")
+    assert before - 1 <= found.info.start_time <= after
