@@ -26,7 +26,7 @@ def sample(
         ),
     ] = None,
     num: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Pictures of each prompt.")
+        int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")
     ] = None,
     seed: Annotated[
         int | None,

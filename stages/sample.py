@@ -34,24 +34,35 @@ def run(layout: Layout, sample: SampleParams) -> None:
     system = UnCLIP.load(layout.models, machine.device)
     settings = Settings.of(sample)
     with machine.accelerator.autocast():
-        paint_grid(layout, data, system, settings, sample)
-        paint_trajectory(layout, data, system, settings, sample.seed)
+        text = provenance(system, settings, machine.precision)
+        text |= {"prompts": "\n".join(data.prompts)}
+        paint_grid(layout, data, system, settings, sample, text)
+        paint_trajectory(layout, data, system, settings, sample.seed, text)
         paint_judged(layout, data, system, settings, sample)
 
 
 def paint_grid(
-    layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, sample: SampleParams
+    layout: Layout,
+    data: Prepared,
+    system: UnCLIP,
+    settings: Settings,
+    sample: SampleParams,
+    text: dict[str, str],
 ) -> None:
     """Writes the grid of the data set's prompts × seeds, with a real picture before each row."""
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     rows = paint_rows(system, data.prompts, seeds, settings)
-    text = provenance(system, settings) | {"prompts": "\n".join(data.prompts)}
-    text |= {"seeds": " ".join(map(str, seeds))}
-    save_png(grid(rows, data.prompts, real_pictures(data, data.prompts)), layout.grid, text)
+    image = grid(rows, data.prompts, real_pictures(data, data.prompts))
+    save_png(image, layout.grid, text | {"seeds": " ".join(map(str, seeds))})
 
 
 def paint_trajectory(
-    layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, seed: int
+    layout: Layout,
+    data: Prepared,
+    system: UnCLIP,
+    settings: Settings,
+    seed: int,
+    text: dict[str, str],
 ) -> None:
     """Writes ten moments of the reverse diffusion: x_t on the way, and at last the picture."""
     moments: list[tuple[int, Tensor]] = []
@@ -66,7 +77,7 @@ def paint_trajectory(
     frames = [system.normalisation.to_uint8(moments[i][1]).numpy() for i in chosen] + [final]
     timesteps = [moments[i][0] for i in chosen] + [0]
     image = trajectory(np.stack(frames, axis=1), data.prompts, timesteps)
-    save_png(image, layout.trajectory, provenance(system, settings) | {"seeds": str(seed)})
+    save_png(image, layout.trajectory, text | {"seeds": str(seed)})
 
 
 def paint_judged(
@@ -94,7 +105,8 @@ def judged_captions(data: Prepared, sample: SampleParams) -> Tensor:
     choice is taken.
     """
     held_out = torch.tensor(data.held_out_captions, dtype=torch.int64)
-    seen = torch.tensor([i for i in range(len(data.captions)) if i not in set(held_out.tolist())])
+    captions = torch.arange(len(data.captions))
+    seen = captions[~torch.isin(captions, held_out)]
     order = torch.randperm(len(seen), generator=generator(sample.seed, "judged captions"))
     seen = seen[order[: sample.num_judged]].sort().values
     rounds = -(-sample.num_judged // len(seen))

@@ -117,10 +117,11 @@ def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
         logits: for each of A attributes (B, number of its values).
         attributes: (B, A) int64; -1 is unknown and left out.
     """
-    losses = [
-        F.cross_entropy(logit.float(), target, ignore_index=-1)
-        for logit, target in zip(logits, attributes.T, strict=True)
-    ]
+    losses = []
+    for logit, target in zip(logits, attributes.T, strict=True):
+        total = F.cross_entropy(logit.float(), target, ignore_index=-1, reduction="sum")
+        # Of an attribute that no picture of the batch has, the mean would be 0 / 0.
+        losses.append(total / (target != -1).sum().clamp(min=1))
     return torch.stack(losses).sum()
 
 

@@ -141,11 +141,13 @@ class Task:
     ) -> Tensor:
         t = draw_timesteps(len(x_start), self.diffusion.num_timesteps, draws)
         noise = torch.randn(x_start.shape, generator=draws)
+        distinct, caption_index = captions.unique(return_inverse=True)
         conditions = {
-            "text_encodings": self.embeddings.encodings(captions),
-            "text_embeds": self.embeddings.captions[captions],
-            "text_mask": self.embeddings.caption_mask[captions],
+            "text_encodings": self.embeddings.encodings(distinct),
+            "text_embeds": self.embeddings.captions[distinct],
+            "text_mask": self.embeddings.caption_mask[distinct],
             "drop_mask": drop_mask,
+            "caption_index": caption_index,
         }
         on_device = {name: tensor.to(self.device) for name, tensor in conditions.items()}
         return diffusion_loss(

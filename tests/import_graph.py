@@ -13,9 +13,9 @@ SOURCES = sorted(
 
 @cache
 def imported_names(source: str) -> frozenset[str]:
-    """Returns the dotted names that a file imports, inside functions too, `a.b` for `from a import b`.
+    """Returns the dotted names that a file imports, also inside functions.
 
-    That of `from a import b` may be a module or something in one; `a` stands beside it.
+    `from a import b` gives both `a` and `a.b`, since b may be a module or something in one.
     """
     names: set[str] = set()
     for node in ast.walk(ast.parse((REPO / source).read_text(encoding="utf-8"))):
@@ -39,10 +39,14 @@ def imported_files(source: str) -> set[str]:
     return found & set(SOURCES)
 
 
-def import_closure(source: str) -> set[str]:
-    """Returns the file and all files of this repository that it imports, directly or not."""
-    seen, waiting = set(), {source}
+def import_closure(source: str, without: frozenset[str] = frozenset()) -> set[str]:
+    """Returns the file and all files of this repository that it imports, directly or not.
+
+    Files `without` are left out, and so is what only they import.
+    """
+    seen: set[str] = set()
+    waiting = {source}
     while waiting:
         seen |= waiting
-        waiting = {found for each in waiting for found in imported_files(each)} - seen
+        waiting = {found for each in waiting for found in imported_files(each)} - seen - without
     return seen

@@ -95,7 +95,12 @@ def test_shapes_stand_at_many_places(source):
 
 def test_held_out_pairs_are_four_and_leave_every_colour_and_shape_in_training(source):
     pairs = {tuple(source.captions[i].split()[2:]) for i in source.held_out_captions}
-    assert len(pairs) == 4
+    assert (
+        len(pairs)
+        == len({colour for colour, _ in pairs})
+        == len({shape for _, shape in pairs})
+        == 4
+    )
     assert len(source.held_out_captions) == 8
     seen = {tuple(w[2:]) for w in words(source, source.train)}
     assert not pairs & seen

@@ -116,11 +116,10 @@ def test_a_token_does_not_see_what_comes_after_it() -> None:
     assert not torch.allclose(before[0, 4], after[0, 4], atol=1e-5)
 
 
-def test_the_order_of_words_matters() -> None:
-    clip, (tokens, mask) = make_clip(), make_text()
-    swapped = tokens[:, [0, 2, 1, *range(3, 10)]]
-    before, after = clip.encode_text(tokens, mask)[0], clip.encode_text(swapped, mask)[0]
-    assert not torch.allclose(before, after, atol=1e-5)
+def test_the_same_word_reads_differently_at_every_position() -> None:
+    # Without positions even a causal transformer encodes a repeated token the same every time.
+    encodings = make_clip().encode_text(torch.full((1, 10), 5), torch.ones(1, 10) > 0)[1][0]
+    assert torch.pdist(encodings).min() > 1e-3
 
 
 def test_the_order_of_patches_matters() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unclip.models.attention import attention_mask
 from unclip.models.prior import Prior
 from unclip.models.timestep import sinusoids
 
@@ -54,12 +55,13 @@ def replaced(inputs: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def hidden_tokens(prior: Prior, inputs: dict[str, Tensor]) -> Tensor:
-    """The transformer's outputs, (B, L + 4, dim)."""
+    """The last block's outputs, (B, L + 4, dim): of the captions, then of what goes on from them."""
     seen: list[Tensor] = []
-    hook = prior.transformer.register_forward_hook(lambda *call: seen.append(call[2]))
+    hook = prior.transformer.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2][0]))
     prior(**inputs)
     hook.remove()
-    return seen[0]
+    captions, rest = seen
+    return torch.cat([captions[: len(rest)], rest], dim=1)
 
 
 @pytest.mark.parametrize("name", [name for name in ARGUMENTS if name != "drop_mask"])
@@ -107,11 +109,12 @@ def test_trimming_common_padding_changes_nothing(dropped: bool) -> None:
     torch.testing.assert_close(prior(**inputs), prior(**inputs | short))
 
 
-def test_the_order_of_the_text_matters() -> None:
+def test_the_same_encoding_reads_differently_at_every_position() -> None:
+    # Without positions even a causal transformer sees a repeated token the same every time.
     prior, inputs = make_prior(), make_inputs()
-    swapped = inputs["text_encodings"][:, [1, 0, *range(2, 8)]]
-    difference = prior(**inputs) - prior(**inputs | {"text_encodings": swapped})
-    assert difference.abs().amax(dim=1).min() > 1e-4
+    inputs["text_encodings"] = torch.ones(3, 8, 10)
+    inputs["text_mask"] = torch.ones(3, 8) > 0
+    assert torch.pdist(hidden_tokens(prior, inputs)[0, :8]).min() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "position"), [("text_embeds", 8), ("t", 9), ("x_t", 10)])
@@ -169,8 +172,30 @@ def test_under_bf16_autocast_the_output_is_float32_and_close() -> None:
     torch.testing.assert_close(rounded, prior(**inputs), atol=0.1, rtol=0.05)
 
 
-def test_neighbouring_timesteps_have_different_sinusoids() -> None:
+def test_sinusoids_are_points_on_circles_that_tell_neighbouring_timesteps_apart() -> None:
     features = sinusoids(torch.arange(1000))
-    distances = (features[1:] - features[:-1]).norm(dim=1)
-    assert features.shape == (1000, 128)
-    assert distances.min() > 0.5
+    radii = features[:, :64].square() + features[:, 64:].square()
+    torch.testing.assert_close(radii, torch.ones(1000, 64))
+    assert (features[1:] - features[:-1]).norm(dim=1).min() > 0.5
+    assert torch.pdist(features[::10]).min() > 0.5
+
+
+def test_captions_shared_by_many_rows_give_what_captions_of_their_own_give() -> None:
+    prior, inputs = make_prior(), make_inputs()
+    index = torch.tensor([2, 0, 2])
+    each = {name: inputs[name][index] for name in CAPTION}
+    drop_mask = torch.tensor([False, False, True])
+    expected = prior(**inputs | each | {"drop_mask": drop_mask})
+    shared = prior(**inputs | {"drop_mask": drop_mask}, caption_index=index)
+    torch.testing.assert_close(shared, expected)
+
+
+def test_going_on_from_read_tokens_equals_one_causal_pass_over_all() -> None:
+    torch.manual_seed(3)
+    transformer = make_prior().transformer
+    tokens, mask = torch.randn(2, 7, 16), torch.ones(2, 7, dtype=torch.bool)
+    mask[1, 3] = False
+    whole = transformer(tokens, attention_mask(mask, causal=True))
+    past = transformer.read(tokens[:, :4], attention_mask(mask[:, :4], causal=True))
+    rest = transformer(tokens[:, 4:], attention_mask(mask, causal=True)[:, :, 4:], past)
+    torch.testing.assert_close(rest, whole[:, 4:])

@@ -123,6 +123,13 @@ def test_trimming_common_padding_changes_nothing() -> None:
     torch.testing.assert_close(unet(**inputs), unet(**inputs | short))
 
 
+def test_the_order_of_words_in_the_caption_matters() -> None:
+    unet, inputs = make_unet(**WITH_CAPTION), make_inputs(caption=True)
+    swapped = inputs["text_tokens"][:, [1, 0, *range(2, 10)]]
+    difference = (unet(**inputs) - unet(**inputs | {"text_tokens": swapped})).abs()
+    assert difference.amax(dim=(1, 2, 3)).min() > 1e-5
+
+
 def test_token_ids_are_names_and_not_numbers() -> None:
     unet, inputs = make_unet(**WITH_CAPTION), make_inputs(caption=True)
     before = unet(**inputs)

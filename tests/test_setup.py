@@ -60,7 +60,7 @@ class Clone:
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         env = {"PATH": str(self.bin), "HOME": str(self.home), "GIT_CONFIG_NOSYSTEM": "1"}
         return subprocess.run(
-            command, cwd=self.root, env=env | variables, capture_output=True, text=True, timeout=60
+            command, cwd=self.root, env=env | variables, capture_output=True, text=True, timeout=120
         )
 
     def setup(self, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -244,23 +244,11 @@ def test_a_moved_clone_builds_its_environment_afresh(clone):
     assert clone.log("venv.log") == "built\n" * 2
 
 
-def test_an_active_environment_that_is_broken_is_not_rebuilt_from_itself(clone):
-    clone.add_python("python3", (3, 11, 2))
-    clone.setup()
-    (clone.root / ".venv/bin/pip").unlink()
-    (clone.root / ".venv/bin/python3").write_text("#!/bin/sh\nexit 1\n")
-    (clone.root / ".venv/bin/python3").chmod(0o755)
-    result = clone.setup(PATH=f"{clone.root}/.venv/bin:{clone.bin}")
-    assert result.returncode == 0, result.stderr
-    assert clone.log("venv.log") == "built\n" * 2
-
-
 def test_make_run_repros_inside_the_environment_and_then_says_where_things_are(clone):
     clone.add_python("python3", (3, 11, 2))
     for folder in ("metrics", "samples"):
         (clone.root / folder).mkdir()
-    for stage in ("evaluate", "train_clip"):
-        (clone.root / f"metrics/{stage}.json").write_text('{"joint_accuracy": 0.9312}')
+    (clone.root / "metrics/headline.json").write_text('{"joint_accuracy": 0.9312}')
     (clone.root / "samples/grid.png").touch()
     result = clone.run("make", "run")
     assert result.returncode == 0, result.stderr

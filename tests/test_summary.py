@@ -6,19 +6,14 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parent.parent / "tools/summary.py"
 
 
-def write_metrics(root: Path, **evaluate: float) -> None:
-    for stage, metrics in {
-        "evaluate": evaluate,
-        "train_clip": {"zero_shot_accuracy": 0.98},
-    }.items():
-        path = root / "metrics" / f"{stage}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(metrics))
+def write_metrics(root: Path, **figures: float) -> None:
+    (root / "metrics").mkdir()
+    (root / "metrics/headline.json").write_text(json.dumps(figures))
 
 
 def summarize(root: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-S", str(SCRIPT)]  # -S: it has the standard library alone
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
 
 
 def test_the_summary_shows_each_figure_beside_its_reference(tmp_path):
@@ -28,6 +23,7 @@ def test_the_summary_shows_each_figure_beside_its_reference(tmp_path):
         judge_real_accuracy=0.995,
         frechet_distance=31.234,
         frechet_distance_floor=2.98,
+        zero_shot_accuracy=0.98,
     )
     lines = summarize(tmp_path).stdout.splitlines()
     for numbers in (("0.931", "0.995"), ("31.2", "2.98"), ("0.98",)):

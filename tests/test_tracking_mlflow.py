@@ -1,5 +1,6 @@
-"""Tracking with the real MLflow on a database in a temporary folder, read back by MLflow's client."""
+"""Tracking with the real MLflow in a temporary folder, read back by MLflow's own client."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -89,9 +90,13 @@ def test_a_picture_arrives_with_its_step(root: Path):
 
 
 def test_a_run_that_raised_is_failed(root: Path):
-    with pytest.raises(ValueError, match="boom"), StageRun("train_clip", {}) as run:
-        run.log_metrics(1, {"loss": 1.0})
-        raise ValueError("boom")
+    def train() -> None:
+        with StageRun("train_clip", {}) as run:
+            run.log_metrics(1, {"loss": 1.0})
+            raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        train()
     (found,) = runs(root, "unclip-stages")
     assert found.info.status == "FAILED"
     assert curve(root, found.info.run_id, "loss") == [(1, 1.0)]
@@ -249,8 +254,6 @@ def test_a_record_cut_short_is_an_error_of_one_line_and_mended_by_the_next(
 
 
 def test_the_record_finds_the_run_that_made_a_checkpoint_by_its_hash(root: Path, tmp_path: Path):
-    import hashlib
-
     for weights in (b"weights", b"others"):
         with StageRun("train_clip", {}) as run:
             run.set_tags({"output_hash": hashlib.sha256(weights).hexdigest()})

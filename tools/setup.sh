@@ -30,7 +30,7 @@ prepare_git() {
         *) stop "git can not read this folder: $answer" ;;
         esac
     fi
-    # `dvc exp run` makes commits. Environment variables do not help: its git library wants config.
+    # `dvc exp run` makes commits, and fails half-way without a name and an e-mail address.
     if [ -z "$(git config user.name)" ] || [ -z "$(git config user.email)" ]; then
         [ -n "$(git config user.name)" ] || git config user.name "unCLIP Lab"
         [ -n "$(git config user.email)" ] || git config user.email "unclip-lab@localhost"
@@ -39,20 +39,6 @@ prepare_git() {
     fi
     git rev-parse --quiet --verify HEAD >/dev/null ||
         say "no commit yet, which 'dvc exp run' needs: git add -A && git commit -m 'unCLIP Lab'"
-}
-
-# With .venv active, `python3` would be the very one that may have to be rebuilt.
-leave_venv() {
-    venv_bin=$(cd .venv/bin 2>/dev/null && pwd -P) || return 0
-    others=
-    set -f
-    IFS=:
-    for folder in $PATH; do
-        [ "$(cd "$folder" 2>/dev/null && pwd -P)" = "$venv_bin" ] || others=${others:+$others:}$folder
-    done
-    unset IFS
-    set +f
-    PATH=$others
 }
 
 # Prints the version of the Python $1, if it runs at all; fails where it is too old.
@@ -78,7 +64,7 @@ find_python() {
         [ -z "$version" ] || found="${found:+$found, }$base is $version"
     done
     stop "Python 3.11 or newer is needed (${found:-$1: not found}):" \
-        "install one, or name it: make setup PYTHON=/path/to/python3.12"
+        "install one, or name it: make run PYTHON=/path/to/python3.12"
 }
 
 remembered_index() { sed -n 's/^--extra-index-url //p' "$wanted" 2>/dev/null || true; }
@@ -110,7 +96,8 @@ list_wanted() {
 
 show_progress() {
     seconds=0
-    # Outlives neither this script nor a kill of it; the redirection keeps `sleep` off our output.
+    # Ends with the script even where that is killed; the redirection keeps `sleep` off our output,
+    # which a pipe behind us would otherwise wait for.
     while sleep 15 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
         seconds=$((seconds + 15))
         say "  $seconds s, $(du -sk .venv 2>/dev/null | awk '{ printf "%.1f GB", $1 / 1e6 }') in .venv"
@@ -127,7 +114,7 @@ install() {
         say "Installing the packages, with the torch build of $index; some minutes."
     else
         say "Installing the packages; some minutes. On Linux the CUDA parts of torch make it 2.6 GB to" \
-            "download and 6.5 GB on disk."
+            "download and 7 GB on disk."
         say "No NVIDIA GPU? About a quarter of that: Ctrl-C, then" \
             "make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
     fi
@@ -141,12 +128,11 @@ install() {
     trap 'exit 143' TERM
     TMPDIR=$root/.venv/tmp "$python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
         --requirement "$wanted" || stop "pip could not install the packages; its own words stand above." \
-        "Without network: the same again, later. Where torch has no build for Python $version:" \
-        "make setup PYTHON=python3.13"
+        "Network down? Run the same again later. No torch for Python $version? Name another:" \
+        "make run PYTHON=python3.13"
     stop_progress
 }
 
-leave_venv
 prepare_git
 index=${TORCH_INDEX:-$(remembered_index)}
 if ! usable; then

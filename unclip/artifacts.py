@@ -109,7 +109,7 @@ def describe(folder: Path, kind: str) -> Artifact:
         description = json.loads(path.read_text(encoding="utf-8"))
         found, version = description["kind"], description["format_version"]
         config, facts, inputs = (dict(description[key]) for key in ("config", "facts", "inputs"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: missing or damaged; {_remedy(kind)}") from None
     if version != FORMAT_VERSION:
         raise UserError(
@@ -152,7 +152,7 @@ def build(
     try:
         model = constructor(**artifact.config)
         model.load_state_dict(artifact.weights)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged config can fail in any way
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{where}: config and weights do not make a {artifact.kind} ({reason}); "

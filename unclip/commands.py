@@ -15,6 +15,7 @@ from unclip.params import SampleParams, load_params, validate_params
 from unclip.progress import progress
 
 SHOWN_WORDS = 12  # of those that a model knows, in a warning
+LONGEST_NAME = 40  # characters of a prompt in a file name, which may hold 255 bytes
 
 
 def paint(
@@ -79,6 +80,12 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
             f"{models.resolve()}: nothing is trained there yet; `dvc repro` trains everything "
             "(minutes), or name a folder with --from"
         )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: can not be made ({error.strerror}); name another folder"
+        ) from None
     # Torch takes seconds to import; every check that needs none of it stands above.
     from unclip.figures import grid
     from unclip.machine import open_machine
@@ -94,23 +101,27 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     with progress("painting", len(prompts) * len(seeds)) as bar, machine.accelerator.autocast():
         rows = paint_rows(system, prompts, seeds, settings, progress=bar.advance)
-    text = provenance(system, settings)
-    for prompt, row in zip(prompts, rows, strict=True):
+    text = provenance(system, settings, machine.precision)
+    for prompt, slug, row in zip(prompts, _slugs(prompts), rows, strict=True):
         for seed, picture in zip(seeds, row, strict=True):
             note = text | {"prompt": prompt, "seed": str(seed)}
-            save_png(_image(picture), out / f"{_slug(prompt)}_seed{seed}.png", note)
+            save_png(_image(picture), out / f"{slug}_seed{seed}.png", note)
     sheet = text | {"prompts": "\n".join(prompts), "seeds": " ".join(map(str, seeds))}
-    save_png(grid(rows, prompts, _real(folder, prompts)), out / "grid.png", sheet)
+    real = _real(folder, prompts, rows.shape[2:])
+    save_png(grid(rows, prompts, real), out / "grid.png", sheet)
     typer.echo(f"{out / 'grid.png'}  and {len(prompts) * len(seeds)} pictures beside it")
 
 
-def _real(folder: Path, prompts: Sequence[str]) -> Any:
-    """Returns a real picture of each prompt where the data set is at hand."""
+def _real(folder: Path, prompts: Sequence[str], shape: tuple[int, ...]) -> Any:
+    """Returns a real picture of each prompt where a data set of such pictures is at hand."""
     from unclip.data import Prepared
     from unclip.painting import real_pictures
 
-    prepared = Layout(folder).prepared
-    return real_pictures(Prepared(prepared), prompts) if prepared.is_dir() else None
+    if not Layout(folder).prepared.is_dir():
+        return None
+    data = Prepared(Layout(folder).prepared)
+    fits = shape == (data.channels, data.image_size, data.image_size)
+    return real_pictures(data, prompts) if fits else None
 
 
 def _image(picture: Any) -> Any:
@@ -120,9 +131,15 @@ def _image(picture: Any) -> Any:
     return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
 
 
-def _slug(prompt: str) -> str:
-    """Returns a file name for a prompt."""
-    return re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+def _slugs(prompts: Sequence[str]) -> list[str]:
+    """Returns a file name for each prompt; prompts that would share one are numbered."""
+    slugs: list[str] = []
+    for prompt in prompts:
+        slug = name = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:LONGEST_NAME] or "picture"
+        while name in slugs:
+            name = f"{slug}--{slugs.index(name) + 2 + len(slugs)}"
+        slugs.append(name)
+    return slugs
 
 
 def _warn_of_unknown_words(prompts: Sequence[str], words: frozenset[str], unknown: Any) -> None:

@@ -117,9 +117,7 @@ class Prepared:
         self.captions: list[str] = about["captions"]
         self.attribute_names: list[str] = about["attribute_names"]
         self.attribute_values: list[list[str]] = about["attribute_values"]
-        self.caption_attributes = torch.tensor(
-            about["caption_attributes"], dtype=torch.int64
-        ).reshape(len(self.captions), len(self.attribute_names))
+        self.caption_attributes = torch.tensor(about["caption_attributes"], dtype=torch.int64)
         self.held_out_captions: list[int] = about["held_out_captions"]
         self.prompts: list[str] = about["prompts"]
         self.allow_flip: bool = about["allow_flip"]

@@ -34,7 +34,7 @@ class Embeddings:
         path = self.folder / f"{name}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             raise UserError(
                 f"{path}: missing or damaged; make it again with `dvc repro train_clip`"
             ) from None

@@ -1,5 +1,6 @@
 """Figures about painted pictures. torchmetrics computes the distances; every one has its floor."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -47,11 +48,13 @@ def kernel_distance(
         subset_size: at most N and M.
         seed: of the choice of subsets.
     """
-    metric = KernelInceptionDistance(
-        feature=_Given(features.shape[1]), subsets=subsets, subset_size=subset_size
-    )
-    metric.update(reference, real=True)
-    metric.update(features, real=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it keeps all features in memory
+        metric = KernelInceptionDistance(
+            feature=_Given(features.shape[1]), subsets=subsets, subset_size=subset_size
+        )
+    metric.update(reference.double(), real=True)
+    metric.update(features.double(), real=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "kernel distance"))
         return float(metric.compute()[0])

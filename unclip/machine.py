@@ -40,7 +40,7 @@ def _local_settings(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: {unknown[0]}: unknown setting; expected one of {', '.join(SETTINGS)}"
         )
-    return {key: str(value) for key, value in values.items()}
+    return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def setting(name: str) -> str | None:
@@ -65,7 +65,7 @@ def num_threads() -> int:
         import psutil
 
         return psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    if not chosen.isdigit() or not 1 <= int(chosen) <= 1024:
+    if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
         raise UserError(f"UNCLIP_THREADS: {chosen!r} is not allowed; expected 1 to 1024")
     return int(chosen)
 

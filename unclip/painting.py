@@ -37,10 +37,10 @@ def real_pictures(data: Prepared, prompts: Sequence[str]) -> Pictures | None:
     return np.stack(found)
 
 
-def provenance(system: UnCLIP, settings: Settings) -> dict[str, str]:
+def provenance(system: UnCLIP, settings: Settings, precision: str) -> dict[str, str]:
     """Returns what a painted picture carries beside prompt and seed: settings and checkpoints.
 
-    Enough to paint it again. No time, host or commit: pictures that are DVC outs would change.
+    Enough to paint it again; `precision` is as the machine resolved it, fp32 or bf16. No time, host or commit: pictures that are DVC outs would change.
     """
     solvers = {
         f"{name}.{key}": str(getattr(solver, key))
@@ -48,4 +48,5 @@ def provenance(system: UnCLIP, settings: Settings) -> dict[str, str]:
         for key in ("sampler", "steps", "eta", "guidance")
     }
     hashes = {f"checkpoint.{kind}": value for kind, value in system.hashes.items()}
-    return solvers | hashes | {"prior.candidates": str(settings.prior_candidates)}
+    others = {"prior.candidates": str(settings.prior_candidates), "precision": precision}
+    return solvers | hashes | others

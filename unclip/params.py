@@ -5,10 +5,11 @@ constructor keywords of what they configure.
 """
 
 import difflib
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unclip.errors import UserError
@@ -23,6 +24,8 @@ Rate = Annotated[float, Field(gt=0.0, le=10.0)]
 Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampler = Literal["dpmpp_2m", "ddim", "ddpm"]
+
+MAX_FEATURES = 128  # as models/judge.py has it, which is not imported: torch takes seconds
 
 
 class Section(BaseModel):
@@ -134,6 +137,7 @@ class DecoderParams(TrainingParams, DiffusionParams):
 class JudgeParams(TrainingParams, AugmentParams):
     """What train_judge reads."""
 
+    batch_size: Annotated[int, Field(ge=2, le=10**9)]  # batch norm needs more than one
     channels: Annotated[int, Field(ge=4, le=1024)]
 
 
@@ -201,8 +205,6 @@ def _check_training(params: Params) -> list[str]:
 def _check_dimensions(params: Params) -> list[str]:
     """Returns the widths and sizes that do not divide as the networks need."""
     clip, prior, decoder, size = params.clip, params.prior, params.decoder, params.data.image_size
-    stem = size // decoder.patch_size
-    levels = [stem >> i for i in range(len(decoder.channel_mult))]
     divisions = [
         ("data.image_size", size, "clip.patch_size", clip.patch_size),
         ("clip.vision_dim", clip.vision_dim, "clip.vision_heads", clip.vision_heads),
@@ -220,14 +222,42 @@ def _check_dimensions(params: Params) -> list[str]:
         for name, value, other, divisor in divisions
         if value % divisor
     ]
-    if not any(text.startswith("data.image_size") and "level" in text for text in problems):
-        problems += [
-            f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
-            f"({', '.join(map(str, levels))})"
-            for resolution in decoder.attn_resolutions
-            if resolution not in levels
-        ]
+    if 4 * params.judge.channels > MAX_FEATURES:
+        problems.append(
+            f"judge.channels: {params.judge.channels} makes {4 * params.judge.channels} features, "
+            f"too many for a Fréchet distance; at most {MAX_FEATURES // 4}"
+        )
     return problems
+
+
+def _check_attention(params: Params) -> list[str]:
+    """Returns where the decoder can not have the attention that is asked for."""
+    decoder, size = params.decoder, params.data.image_size
+    if size % (decoder.patch_size * 2 ** (len(decoder.channel_mult) - 1)):
+        return []  # there are no such levels, as _check_dimensions says
+    channels = {
+        (size // decoder.patch_size) >> level: decoder.model_channels * multiple
+        for level, multiple in enumerate(decoder.channel_mult)
+    }
+    problems = [
+        f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
+        f"({', '.join(map(str, channels))})"
+        for resolution in decoder.attn_resolutions
+        if resolution not in channels
+    ]
+    widths = {
+        f"the channels at {resolution} pixels": channels[resolution]
+        for resolution in decoder.attn_resolutions
+        if resolution in channels
+    }
+    widths["the width of the bottleneck"] = decoder.model_channels * decoder.channel_mult[-1]
+    if decoder.caption_depth > 0:
+        widths["decoder.caption_dim"] = decoder.caption_dim
+    return problems + [
+        f"decoder.head_channels: {decoder.head_channels} does not divide {what} ({width})"
+        for what, width in widths.items()
+        if width % decoder.head_channels
+    ]
 
 
 def _check_requests(params: Params) -> list[str]:
@@ -251,7 +281,7 @@ def _check_requests(params: Params) -> list[str]:
     return problems
 
 
-_CROSS_CHECKS = (_check_training, _check_dimensions, _check_requests)
+_CROSS_CHECKS = (_check_training, _check_dimensions, _check_attention, _check_requests)
 
 
 def load_params(path: Path) -> Params:
@@ -266,7 +296,7 @@ def load_params(path: Path) -> Params:
         raise UserError(f"{path}: not found; run from the folder that holds params.yaml") from None
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: can not be read: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     return validate_params(raw, where=str(path))
 
@@ -284,17 +314,18 @@ def validate_params(raw: Any, where: str = "params.yaml") -> Params:
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
-_WORDING = {
-    "Input should be": "expected",
-    "a valid integer": "an integer",
-    "a valid ": "a ",
-    "dictionary or instance of": "section of",
-}
+_WORDING = (
+    (r"Input should be ", ""),
+    (r"List should have (at (?:least|most) \d+ items?) .*", r"\1"),
+    (r"a valid dictionary or instance of \w+", "a section with keys of its own"),
+    (r"a valid integer", "an integer"),
+    (r"a valid ", "a "),
+)
 
 
 def _explain(problem: Any) -> list[str]:
     """Returns the lines for one of pydantic's errors: key, what it is, what was expected."""
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(_one_line(str(part)) for part in problem["loc"])
     message: str = problem["msg"]
     if problem["type"] == "extra_forbidden":
         return [f"{key}: unknown key{_nearest(problem['loc'])}; remove it or correct its name"]
@@ -302,15 +333,19 @@ def _explain(problem: Any) -> list[str]:
         return [f"{key}: missing; every value is written in params.yaml, add it"]
     if problem["type"] == "value_error":
         return message.removeprefix("Value error, ").splitlines()
-    expected = message
-    for pydantic, ours in _WORDING.items():
-        expected = expected.replace(pydantic, ours)
-    return [f"{key or 'the file'}: {_short(problem['input'])} is not allowed; {expected}"]
+    for pydantic, ours in _WORDING:
+        message = re.sub(pydantic, ours, message)
+    return [f"{key or 'the file'}: {_short(problem['input'])} is not allowed; expected {message}"]
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """Returns a value as it stands in YAML, cut where it is long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(key: str) -> str:
+    return key if key.isprintable() else repr(key)
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

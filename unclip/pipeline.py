@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.artifacts import build, load_artifact, weights_hash
 from unclip.data import Normalisation
+from unclip.errors import UserError
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
@@ -58,22 +60,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Texts:
-    """What the networks read of B captions.
+    """What the networks read of K captions.
 
     Attributes:
-        tokens: (B, L) int64.
-        mask: (B, L) bool.
-        embeds: (B, D), unit norm.
-        encodings: (B, L, text_dim).
+        tokens: (K, L) int64.
+        mask: (K, L) bool.
+        embeds: (K, D), unit norm.
+        encodings: (K, L, text_dim).
     """
 
     tokens: Tensor
     mask: Tensor
     embeds: Tensor
     encodings: Tensor
-
-    def __getitem__(self, rows: Any) -> "Texts":
-        return Texts(self.tokens[rows], self.mask[rows], self.embeds[rows], self.encodings[rows])
 
 
 class UnCLIP:
@@ -123,9 +122,16 @@ class UnCLIP:
         """Returns the system in a folder with the folders clip, prior and decoder.
 
         Raises:
-            UserError: a network is missing, damaged or of another kind.
+            UserError: a network is missing, damaged, of another kind or does not fit the others.
         """
         artifacts = {kind: load_artifact(models / kind, kind) for kind in KINDS}
+        hashes = {kind: weights_hash(models / kind) for kind in KINDS}
+        for kind in ("prior", "decoder"):
+            if artifacts[kind].inputs.get("clip") != hashes["clip"]:
+                raise UserError(
+                    f"{models / kind}: was trained with another CLIP than the one beside it; "
+                    "`dvc repro` trains it again, `dvc checkout` brings back what belongs together"
+                )
         clip, prior, decoder = (
             build(artifacts[kind], constructor, models / kind)
             for kind, constructor in (("clip", CLIP), ("prior", Prior), ("decoder", UNet))
@@ -133,19 +139,25 @@ class UnCLIP:
         assert isinstance(clip, CLIP)
         assert isinstance(prior, Prior)
         assert isinstance(decoder, UNet)
-        return cls(
-            clip,
-            prior,
-            decoder,
-            facts={kind: artifact.facts for kind, artifact in artifacts.items()},
-            configs={kind: artifact.config for kind, artifact in artifacts.items()},
-            hashes={kind: weights_hash(models / kind) for kind in KINDS},
-            device=device,
-        )
+        try:
+            return cls(
+                clip,
+                prior,
+                decoder,
+                facts={kind: artifact.facts for kind, artifact in artifacts.items()},
+                configs={kind: artifact.config for kind, artifact in artifacts.items()},
+                hashes=hashes,
+                device=device,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{models}: the facts in a model.json are damaged ({error!r}); "
+                "`dvc checkout models` brings back what `dvc repro` made"
+            ) from None
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[str]) -> Texts:
-        """Returns what the networks read of the prompts; equal prompts are encoded once.
+    def read(self, prompts: Sequence[str]) -> tuple[Texts, Tensor]:
+        """Returns what the networks read of the distinct prompts, and each prompt's row, (N,).
 
         Raises:
             UserError: a prompt is empty, too long or holds control characters.
@@ -154,46 +166,47 @@ class UnCLIP:
         tokens, mask = trim_padding(*tokenize(distinct, self.text_length))
         tokens, mask = tokens.to(self.device), mask.to(self.device)
         embeds, encodings = self.clip.encode_text(tokens, mask)
-        texts = Texts(tokens, mask, embeds, encodings)
         place = {prompt: row for row, prompt in enumerate(distinct)}
-        return texts[torch.tensor([place[prompt] for prompt in prompts], device=self.device)]
+        index = torch.tensor([place[prompt] for prompt in prompts], device=self.device)
+        return Texts(tokens, mask, embeds, encodings), index
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Returns the words of a prompt that no training caption has."""
         return [word for word in split_words(prompt) if word not in self.words]
 
+    @torch.inference_mode()
     def sample_prior(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
     ) -> Tensor:
-        """Returns image embeddings (N, D), unit norm, one for each prompt and its seed."""
-        texts = self.read(prompts)
-        parts = [
-            self._sample_prior(texts[rows], seeds[rows], settings)
-            for rows in _slices(len(prompts), settings.batch_size)
-        ]
-        return torch.cat(parts)
+        """Returns image embeddings (N, D), unit norm, one for each prompt and its seed.
 
-    def _sample_prior(self, texts: Texts, seeds: Sequence[int], settings: Settings) -> Tensor:
-        count = settings.prior_candidates
-        texts = texts[torch.arange(len(seeds), device=self.device).repeat_interleave(count)]
-        conditions = {
-            "text_encodings": texts.encodings,
-            "text_embeds": texts.embeds,
-            "text_mask": texts.mask,
-        }
-        drawn = reverse_diffusion(
-            self.prior,
-            conditions,
-            [generator(seed, "prior noise", i) for seed in seeds for i in range(count)],
-            (self.embed_dim,),
-            self.prior_diffusion,
-            settings.prior,
-            device=self.device,
-        )
-        embeds = torch.nn.functional.normalize(drawn * self.embed_std + self.embed_mean, dim=-1)
-        scores = (embeds * texts.embeds).sum(dim=-1).view(-1, count)
-        best = scores.argmax(dim=1) + torch.arange(len(seeds), device=self.device) * count
-        return embeds[best]
+        Raises:
+            UserError: as `read`, or more steps are asked for than the prior has timesteps.
+        """
+        _require_steps("sample.prior_steps", settings.prior, self.prior_diffusion)
+        texts, index = self.read(prompts)
+        # What the captions leave in the transformer is the same at every step.
+        memory = self.prior.read(texts.encodings, texts.embeds, texts.mask)
+
+        def denoise(
+            x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, caption_index: Tensor
+        ) -> Tensor:
+            return self.prior.denoise(x_t, t, memory, caption_index, drop_mask)
+
+        count, parts = settings.prior_candidates, []
+        for rows in _slices(len(prompts), settings.batch_size):
+            drawn = reverse_diffusion(
+                denoise,
+                {"caption_index": index[rows].repeat_interleave(count)},
+                [generator(seed, "prior noise", i) for seed in seeds[rows] for i in range(count)],
+                (self.embed_dim,),
+                self.prior_diffusion,
+                settings.prior,
+                device=self.device,
+            )
+            embeds = F.normalize(drawn * self.embed_std + self.embed_mean, dim=-1)
+            parts.append(_nearest(embeds.unflatten(0, (-1, count)), texts.embeds[index[rows]]))
+        return torch.cat(parts)
 
     def decode(
         self,
@@ -214,14 +227,20 @@ class UnCLIP:
             settings: how to paint.
             callback: see `samplers.Sampler`; sees one batch after another.
             progress: called with the number of pictures after each batch.
+
+        Raises:
+            UserError: as `read`, or more steps are asked for than the decoder has timesteps.
         """
-        texts = self.read(prompts)
+        _require_steps("sample.steps", settings.decoder, self.decoder_diffusion)
+        texts, index = self.read(prompts)
         low, high = (end.to(self.device) for end in self.normalisation.value_range())
         parts = []
         for rows in _slices(len(prompts), settings.batch_size):
             conditions = {"image_embeds": image_embeds[rows].to(self.device)}
             if self.reads_captions:
-                conditions |= {"text_tokens": texts.tokens[rows], "text_mask": texts.mask[rows]}
+                captions = index[rows]
+                conditions |= {"text_tokens": texts.tokens[captions]}
+                conditions |= {"text_mask": texts.mask[captions]}
             painted = reverse_diffusion(
                 droppable(self.decoder),
                 conditions,
@@ -242,6 +261,21 @@ class UnCLIP:
     ) -> npt.NDArray[np.uint8]:
         """Returns pictures (N, C, H, W) uint8, one for each prompt and its seed."""
         return self.decode(self.sample_prior(prompts, seeds, settings), prompts, seeds, settings)
+
+
+def _nearest(candidates: Tensor, text_embeds: Tensor) -> Tensor:
+    """Returns of each row's candidates (B, count, D) the one nearest its caption, (B, D)."""
+    best = (candidates * text_embeds[:, None]).sum(dim=-1).argmax(dim=1)
+    return candidates[torch.arange(len(best), device=best.device), best]
+
+
+def _require_steps(key: str, solver: Solver, diffusion: Diffusion) -> None:
+    """Today's params may ask for more than the timesteps that stored weights were trained with."""
+    if solver.steps > diffusion.num_timesteps:
+        raise UserError(
+            f"{key}: {solver.steps} is more than the {diffusion.num_timesteps} timesteps that this "
+            "network was trained with; lower it"
+        )
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:

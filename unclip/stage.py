@@ -21,7 +21,7 @@ def declared_sections(dvc_yaml: Path, stage: str) -> list[str]:
     try:
         stages = load_yaml(dvc_yaml.read_text(encoding="utf-8"))["stages"]
         return list(stages[stage].get("params", []))
-    except (OSError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{dvc_yaml}: no stage {stage!r}; run from the folder that holds dvc.yaml"
         ) from None

@@ -1,36 +1,41 @@
-"""YAML as DVC reads and writes it: numbers of YAML 1.2 and no key twice."""
+"""YAML as DVC reads and writes it: scalars of YAML 1.2 and no key twice."""
 
 import re
 from typing import Any
 
 import yaml
 
+MOST_DIGITS = 100  # of an integer; Python can not print, nor turn into a float, much longer ones
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which alone reads 1e-5 as a string and keeps the last of two keys."""
 
 
-_FLOAT = re.compile(
-    r"""^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?
-        |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
-    re.VERBOSE,
+# YAML 1.2's core schema and nothing else: yes, 1_000, 12:30 and 2026-01-01 are text.
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
 )
-_INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-
-_replaced = {"tag:yaml.org,2002:float", "tag:yaml.org,2002:int", "tag:yaml.org,2002:bool"}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _replaced]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-# The first resolver that matches wins: an integer is a float too.
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first in _SCALARS:  # the first that matches wins: an integer is a float too
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first
+    )
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
+    if len(text) > MOST_DIGITS:
+        line = node.start_mark.line + 1
+        raise ValueError(f"line {line}: a number of more than {MOST_DIGITS} digits")
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
@@ -54,7 +59,14 @@ def load_yaml(text: str) -> Any:
     """Returns the content of a YAML text as Python values.
 
     Raises:
-        ValueError: a key stands twice in one mapping, or is not text.
-        yaml.YAMLError: the text is not YAML.
+        ValueError: the text is not YAML, or a key stands twice in one mapping or is not text.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError:
+        raise
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    # PyYAML's own constructors stumble over tags that do not fit, such as `!!bool maybe`.
+    except (TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"a value or tag that can not be read ({error})") from None

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, L, dim)
+
 MLP_RATIO = 4  # hidden width of the MLP over the width of the block, as in every paper above
 
 
@@ -65,13 +67,24 @@ class TransformerBlock(nn.Module):
         self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, mask: Tensor | None) -> Tensor:
-        """Returns (B, L, dim) from h (B, L, dim) and a mask as `attention_mask` makes it."""
+    def forward(
+        self, h: Tensor, mask: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Returns (B, L, dim) and the keys and values of these tokens, each (B, L, dim).
+
+        Args:
+            h: (B, L, dim).
+            mask: as `attention_mask` makes it, over the past tokens and these.
+            past: keys and values of P tokens before these, each (B, P, dim).
+        """
         q, k, v = self.qkv(self.attn_norm(h)).chunk(3, dim=-1)  # 3 × (B, L, dim)
-        attended = attend(q, k, v, num_heads=self.num_heads, mask=mask)
+        keys, values = k, v
+        if past is not None:
+            keys, values = torch.cat([past[0], k], dim=1), torch.cat([past[1], v], dim=1)
+        attended = attend(q, keys, values, num_heads=self.num_heads, mask=mask)
         h = h + self.dropout(self.attn_out(attended))
         hidden = F.gelu(self.mlp_in(self.mlp_norm(h)))  # (B, L, 4 dim)
-        return h + self.dropout(self.mlp_out(hidden))  # (B, L, dim)
+        return h + self.dropout(self.mlp_out(hidden)), (k, v)
 
 
 class Transformer(nn.Module):
@@ -97,8 +110,28 @@ class Transformer(nn.Module):
             elif name.endswith("mlp_in.weight"):
                 nn.init.normal_(parameter, std=(2 * dim) ** -0.5)
 
-    def forward(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns (B, L, dim), each token normalised, from tokens (B, L, dim)."""
-        for block in self.blocks:
-            h = block(h, mask)
+    def forward(
+        self, h: Tensor, mask: Tensor | None = None, past: list[KeysValues] | None = None
+    ) -> Tensor:
+        """Returns (B, L, dim), each token normalised, from tokens (B, L, dim).
+
+        Args:
+            h: (B, L, dim).
+            mask: as `attention_mask` makes it; with a past, over its tokens and these.
+            past: what `read` gave for the P tokens that stand before these.
+        """
+        for i, block in enumerate(self.blocks):
+            h, _ = block(h, mask, None if past is None else past[i])
         return self.norm(h)
+
+    def read(self, h: Tensor, mask: Tensor | None) -> list[KeysValues]:
+        """Returns each block's keys and values of tokens (B, L, dim), for `forward` to go on from.
+
+        With a causal mask that gives what one pass over all tokens gives, and tokens that come
+        back again and again are computed once.
+        """
+        read = []
+        for block in self.blocks:
+            h, keys_values = block(h, mask)
+            read.append(keys_values)
+        return read

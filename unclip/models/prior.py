@@ -4,11 +4,13 @@ Source: Ramesh et al. 2022, "Hierarchical Text-Conditional Image Generation with
 (unCLIP), §2.2: a causal transformer whose last token predicts the unnoised image embedding.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.models.attention import Transformer, attention_mask
+from unclip.models.attention import KeysValues, Transformer, attention_mask
 from unclip.models.text import drop_text
 from unclip.models.timestep import TimestepEmbedding
 
@@ -69,34 +71,85 @@ class Prior(nn.Module):
         text_embeds: Tensor,
         text_mask: Tensor,
         drop_mask: Tensor,
+        caption_index: Tensor | None = None,
     ) -> Tensor:
         """Returns the model output (B, D), in the dtype of x_t, read off the learned query.
 
         Args:
             x_t: (B, D), noised image embeddings, of about unit variance an entry.
             t: (B,) int64.
-            text_encodings: (B, L, text_dim), L <= text_length.
-            text_embeds: (B, D), unit norm.
-            text_mask: (B, L) bool, True = real token; token 0 is always real.
+            text_encodings: (K, L, text_dim), L <= text_length.
+            text_embeds: (K, D), unit norm.
+            text_mask: (K, L) bool, True = real token; token 0 is always real.
             drop_mask: (B,) bool, True = the caption (encodings and embedding) is replaced by
                 learned nulls; the noised embedding stays.
+            caption_index: (B,) int64, the caption of each row; None: K is B and row i has caption
+                i. Captions that many rows share are computed once.
         """
+        memory = self.read(text_encodings, text_embeds, text_mask)
+        if caption_index is None:
+            caption_index = torch.arange(len(x_t), device=x_t.device)
+        return self.denoise(x_t, t, memory, caption_index, drop_mask)
+
+    def read(self, text_encodings: Tensor, text_embeds: Tensor, text_mask: Tensor) -> "Memory":
+        """Returns what K captions leave in the transformer, and after them the dropped caption.
+
+        The captions stand before everything else and the transformer is causal, so neither x_t nor
+        t can change it: a whole reverse diffusion needs it once.
+        """
+        assert text_mask.shape == text_encodings.shape[:2], (
+            f"text_mask {tuple(text_mask.shape)}, encodings {tuple(text_encodings.shape)}"
+        )
         length = text_encodings.shape[1]
-        assert x_t.shape == text_embeds.shape, (x_t.shape, text_embeds.shape)
-        assert text_mask.shape == text_encodings.shape[:2], (text_mask.shape, text_encodings.shape)
-        # Unit norm to unit variance an entry, so that no token starts fainter than the others.
-        text_embed = self.text_embed_in(text_embeds * self.embed_dim**0.5)  # (B, dim)
-        text_embed = torch.where(drop_mask[:, None], self.null_text_embed, text_embed)
+        is_null = torch.arange(len(text_embeds) + 1, device=text_mask.device) == len(text_embeds)
         text, mask = drop_text(
-            self.encoding_in(text_encodings), text_mask, drop_mask, self.null_encoding
-        )  # (B, L, dim), (B, L)
-        query = self.query.expand_as(text_embed)
-        special = torch.stack(
-            [text_embed, self.timestep_in(t), self.noised_in(x_t), query], dim=1
-        )  # (B, 4, dim)
+            F.pad(self.encoding_in(text_encodings), (0, 0, 0, 0, 0, 1)),
+            F.pad(text_mask, (0, 0, 0, 1)),
+            is_null,
+            self.null_encoding,
+        )  # (K + 1, L, dim), (K + 1, L)
+        # Unit norm to unit variance an entry, so that no token starts fainter than the others.
+        embed = self.text_embed_in(text_embeds * self.embed_dim**0.5)  # (K, dim)
+        embed = torch.cat([embed, self.null_text_embed[None].to(embed.dtype)])  # (K + 1, dim)
         tokens = torch.cat(
-            [text + self.text_positions[:length], special + self.special_positions], dim=1
-        )  # (B, L + 4, dim)
-        mask = F.pad(mask, (0, NUM_SPECIAL), value=True)
-        h = self.transformer(tokens, attention_mask(mask, causal=True))
+            [
+                text + self.text_positions[:length],
+                (embed + self.special_positions[0])[:, None],
+            ],
+            dim=1,
+        )  # (K + 1, L + 1, dim)
+        mask = F.pad(mask, (0, 1), value=True)
+        return Memory(self.transformer.read(tokens, attention_mask(mask, causal=True)), mask)
+
+    def denoise(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        memory: "Memory",
+        caption_index: Tensor,
+        drop_mask: Tensor,
+    ) -> Tensor:
+        """Returns the model output (B, D); arguments as in `forward`, the captions as `read`."""
+        assert x_t.shape == (len(t), self.embed_dim), (x_t.shape, t.shape)
+        rows = torch.where(drop_mask, len(memory.mask) - 1, caption_index)  # (B,)
+        timestep = self.timestep_in(t)
+        query = self.query.expand_as(timestep).to(timestep.dtype)
+        tokens = torch.stack([timestep, self.noised_in(x_t), query], dim=1)  # (B, 3, dim)
+        past = [(keys[rows], values[rows]) for keys, values in memory.keys_values]
+        causal = torch.ones(3, 3, dtype=torch.bool, device=t.device).tril()
+        mask = torch.cat(
+            [memory.mask[rows, None].expand(-1, 3, -1), causal.expand(len(rows), 3, 3)], dim=-1
+        )  # (B, 3, L + 1 + 3)
+        h = self.transformer(tokens + self.special_positions[1:], mask[:, None], past)
         return self.out(h[:, -1]).to(x_t.dtype)  # (B, D)
+
+
+class Memory(NamedTuple):
+    """What the transformer keeps of K captions and, in the last row, of a dropped one.
+
+    keys_values: of each block, each (K + 1, L + 1, dim).
+    mask: (K + 1, L + 1) bool, True = may be attended.
+    """
+
+    keys_values: list[KeysValues]
+    mask: Tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.progress import progress
-from unclip.training.loop import LossFunction, Step, train
+from unclip.training.loop import LossFunction, Step, require_finite, train
 from unclip.training.optim import make_ema, make_optimizer, make_scheduler
 
 ROWS_OF_HISTORY = 200  # about as many points as a plot can show
@@ -121,7 +121,7 @@ def fit(
         hooks: further work at intervals.
 
     Raises:
-        UserError: loss or gradient is not finite.
+        UserError: loss, gradient or validation loss is not finite.
     """
     model.to(accelerator.device).train()
     optimizer = make_optimizer(model, recipe.lr, recipe.weight_decay)
@@ -158,6 +158,7 @@ def fit(
                 recent = []
             if is_due(recipe.val_every, result.step):
                 figures = _validated(kept, validate, accelerator)
+                require_finite("validation loss", figures["val_loss"], stage, result)
                 _record(history, log, result.step, figures)
                 if (
                     ema is not None

@@ -72,7 +72,8 @@ def train(
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), grad_clip)
         lr = optimizer.param_groups[0]["lr"]
         result = Step(index + 1, float(loss.detach()), float(grad_norm), lr)
-        _require_finite(result, purpose)
+        require_finite("loss", result.loss, purpose, result)
+        require_finite("gradient norm", result.grad_norm, purpose, result)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
@@ -81,12 +82,11 @@ def train(
         yield result
 
 
-def _require_finite(result: Step, stage: str) -> None:
-    """Stops the training when its numbers are lost, before they reach the weights."""
-    for name, value in (("loss", result.loss), ("gradient norm", result.grad_norm)):
-        if not math.isfinite(value):
-            key = stage.removeprefix("train_")
-            raise UserError(
-                f"{stage}: {name} is {value} at step {result.step}, learning rate {result.lr:.3g}; "
-                f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
-            )
+def require_finite(name: str, value: float, stage: str, at: Step) -> None:
+    """Stops a training whose numbers are lost, before they reach the weights."""
+    if not math.isfinite(value):
+        key = stage.removeprefix("train_")
+        raise UserError(
+            f"{stage}: {name} is {value} at step {at.step}, learning rate {at.lr:.3g}; "
+            f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
+        )

@@ -29,7 +29,7 @@ def lr_at(step: int, *, train_steps: int, lr: float, lr_min: float, warmup_steps
 
     Args:
         step: 0 is the first; the warm-up reaches `lr` at step `warmup_steps`.
-        train_steps: the last step, train_steps - 1, has `lr_min`.
+        train_steps: the last step, train_steps - 1, has `lr_min`, where the warm-up leaves a step.
         lr: the highest rate.
         lr_min: the lowest rate of the cosine.
         warmup_steps: steps of the warm-up; 0 is none.

@@ -1,0 +1,137 @@
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from dag import REPO, STAGES, code_deps, data_deps, is_within, outs
+from import_graph import SOURCES, import_closure
+from tiny_params import leaves, tiny_params
+
+# Code that can not change a byte of what a stage makes: it checks, names, shows or records.
+# What only these import belongs to them.
+EXEMPT_FILES = (
+    "unclip/errors.py",
+    "unclip/layout.py",
+    "unclip/params.py",
+    "unclip/progress.py",
+    "unclip/stage.py",
+    "unclip/yaml12.py",
+)
+EXEMPT_FOLDERS = ("unclip/tracking/",)
+EXEMPT = frozenset(f for f in SOURCES if f in EXEMPT_FILES or f.startswith(EXEMPT_FOLDERS))
+
+every_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+def code_of(stage: str) -> ast.Module:
+    return ast.parse((REPO / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
+
+
+@every_stage
+def test_the_code_deps_of_a_stage_are_the_files_that_it_imports(stage):
+    listed = {
+        source
+        for source in SOURCES
+        if not source.endswith("__init__.py")
+        and any(is_within(source, dep) for dep in code_deps(stage))
+    }
+    assert listed == import_closure(f"stages/{stage}.py", without=EXEMPT)
+
+
+@every_stage
+def test_every_code_dep_exists(stage):
+    assert [dep for dep in code_deps(stage) if not (REPO / dep).exists()] == []
+
+
+@pytest.mark.parametrize("exempt", [*EXEMPT_FILES, *EXEMPT_FOLDERS])
+def test_nothing_is_exempt_that_no_stage_imports(exempt):
+    imported = {source for stage in STAGES for source in import_closure(f"stages/{stage}.py")}
+    assert any(source.startswith(exempt) for source in imported)
+
+
+@every_stage
+def test_the_deps_of_a_stage_are_sorted(stage):
+    assert STAGES[stage]["deps"] == sorted(STAGES[stage]["deps"])
+
+
+@every_stage
+def test_a_stage_runs_the_file_of_its_name(stage):
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    names = [
+        ast.literal_eval(node.value)
+        for node in code_of(stage).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STAGE"
+    ]
+    assert names == [stage]
+
+
+def test_every_file_in_stages_is_a_stage():
+    files = {path.stem for path in (REPO / "stages").glob("*.py")} - {"__init__"}
+    assert files == set(STAGES)
+
+
+@every_stage
+def test_the_params_of_a_stage_are_what_its_run_takes(stage):
+    run = next(n for n in code_of(stage).body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    taken = [argument.arg for argument in run.args.args]
+    assert taken == ["layout", *STAGES[stage]["params"]]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> dict[str, dict[str, list[str]]]:
+    """stage → the values and files that it read, and the files that it wrote, on tiny params."""
+    done = subprocess.run(
+        [sys.executable, REPO / "tests/recorded_stages.py", tmp_path_factory.mktemp("recorded")],
+        cwd=REPO,
+        env=os.environ | {"PYTHONPATH": str(REPO), "UNCLIP_TRACKING": "off", "UNCLIP_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@every_stage
+def test_a_stage_reads_every_value_that_it_declares_and_no_other(recorded, stage):
+    if stage == "report":  # it declares all, to stand for the state of the whole pipeline
+        assert set(STAGES[stage]["params"]) == set(tiny_params())
+        return
+    declared = {
+        key for key in leaves(tiny_params()) if key.split(".")[0] in STAGES[stage]["params"]
+    }
+    assert set(recorded[stage]["values"]) == declared
+
+
+@pytest.mark.slow
+@every_stage
+def test_what_a_stage_writes_is_an_out_of_it_and_of_no_other(recorded, stage):
+    owners = {
+        file: [owner for owner in STAGES for out in outs(owner) if is_within(file, out)]
+        for file in recorded[stage]["written"]
+    }
+    assert owners == {file: [stage] for file in recorded[stage]["written"]}
+
+
+@pytest.mark.slow
+@every_stage
+def test_a_stage_writes_each_of_its_outs(recorded, stage):
+    written = recorded[stage]["written"]
+    assert [out for out in outs(stage) if not any(is_within(f, out) for f in written)] == []
+
+
+@pytest.mark.slow
+@every_stage
+def test_a_stage_reads_nothing_but_its_deps(recorded, stage):
+    known = [*data_deps(stage), *outs(stage)]
+    read = recorded[stage]["files"]
+    assert [file for file in read if not any(is_within(file, path) for path in known)] == []
+
+
+@pytest.mark.slow
+@every_stage
+def test_a_stage_reads_something_of_each_of_its_deps(recorded, stage):
+    read = recorded[stage]["files"]
+    assert [dep for dep in data_deps(stage) if not any(is_within(f, dep) for f in read)] == []

@@ -1,0 +1,181 @@
+"""The real dvc.yaml under the real DVC, each command replaced by one that takes no time."""
+
+import re
+import shutil
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import yaml
+from dag import REPO, STAGES, downstream
+from dvc_repo import Lab, cpu_seconds, stages_run
+from tiny_params import leaves, write_params
+
+pytestmark = pytest.mark.slow
+
+AFTER_SAMPLE = {"sample", "evaluate", "report"}
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory) -> Lab:
+    """A repository in which every stage was run once, and all of it is committed."""
+    lab = Lab.beside(tmp_path_factory.mktemp("reruns") / "lab")
+    for name in ("params.yaml", ".gitignore", ".dvcignore", "tests/stand_in.py"):
+        shutil.copy(REPO / name, lab.root)
+    for folder in ("stages", "unclip"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPO / folder, lab.root / folder, ignore=ignored)
+    real = (REPO / "dvc.yaml").read_text(encoding="utf-8")
+    text, count = re.subn(r"cmd: python -m stages\.", "cmd: python stand_in.py ", real)
+    assert count == len(STAGES) == 8
+    (lab.root / "dvc.yaml").write_text(text, encoding="utf-8")
+    (lab.root / ".dvc").mkdir()
+    shutil.copy(REPO / ".dvc" / "config", lab.root / ".dvc")
+    lab.start_git()
+    assert set(stages_run(lab.run("dvc", "repro"))) == set(STAGES)
+    lab.commit("Reproduce")
+    return lab
+
+
+@pytest.fixture
+def lab(reproduced, tmp_path) -> Lab:
+    """A copy of that repository to spoil."""
+    shutil.copytree(reproduced.root, tmp_path / "lab", symlinks=True)
+    return Lab.beside(tmp_path / "lab")
+
+
+def rerun(lab: Lab, *command: str) -> set[str]:
+    """The stages that a command really ran, by their own notes."""
+    said = stages_run(lab.run(*command))
+    log = lab.home / "ran.txt"
+    ran = log.read_text(encoding="utf-8").split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    assert ran == said
+    assert len(set(ran)) == len(ran), "no stage runs twice"
+    return set(ran)
+
+
+def change_value(lab: Lab, section: str, key: str, value: object) -> None:
+    params = yaml.safe_load((lab.root / "params.yaml").read_text(encoding="utf-8"))
+    assert params[section][key] != value
+    params[section][key] = value
+    write_params(lab.root / "params.yaml", params)
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def other(value: object) -> object:
+    """A value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value * 2 + 1
+        case str():
+            return value + "x"
+        case list():
+            return [*value, 1]
+    raise AssertionError(f"{value!r}: params.yaml has no such values")
+
+
+def test_every_value_reruns_the_stages_that_declare_it_and_what_comes_after(lab, monkeypatch):
+    from dvc.repo import Repo
+
+    for name, value in lab.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(lab.root)
+    path = lab.root / "params.yaml"
+    shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found, expected = {}, {}
+    with Repo(str(lab.root)) as repo:
+        assert repo.status() == {}
+        for key, value in leaves(shipped).items():
+            write_params(path, changed(shipped, key, other(value)))
+            found[key] = would_rerun(repo)
+            section = key.split(".")[0]
+            declaring = {stage for stage in STAGES if section in STAGES[stage]["params"]}
+            expected[key] = downstream(declaring)
+    assert len(found) > 100
+    assert found == expected
+
+
+def changed(params: dict, key: str, value: object) -> dict:
+    """A copy of params with another value at a dotted key."""
+    first, _, rest = key.partition(".")
+    return params | {first: changed(params[first], rest, value) if rest else value}
+
+
+def would_rerun(repo) -> set[str]:
+    """The stages that DVC finds changed, and those behind them in DVC's own graph."""
+    graph = repo.index.graph  # from a stage to those it depends on
+    named = {stage.name: stage for stage in graph}
+    direct = set(repo.status())
+    return direct | {s.name for name in direct for s in nx.ancestors(graph, named[name])}
+
+
+def test_a_value_of_the_decoder_reruns_the_decoder_and_what_is_painted(lab):
+    change_value(lab, "decoder", "lr", 3e-4)
+    assert rerun(lab, "dvc", "repro") == {"train_decoder"} | AFTER_SAMPLE
+
+
+def test_an_experiment_reruns_no_more_than_the_value_it_sets(lab):
+    command = ("dvc", "exp", "run", "-S", "decoder.lr=3e-4")
+    assert rerun(lab, *command) == {"train_decoder"} | AFTER_SAMPLE
+
+
+def test_a_value_of_sampling_trains_nothing(lab):
+    change_value(lab, "sample", "guidance", 4.0)
+    assert rerun(lab, "dvc", "repro") == AFTER_SAMPLE
+
+
+def test_a_value_written_in_another_way_reruns_nothing(lab):
+    path = lab.root / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    rewritten, count = re.subn(r"\b([0-9])\.0e-3\b", r"0.00\1", text)
+    assert count > 0
+    path.write_text(f"# A new comment\n{rewritten}", encoding="utf-8")
+    assert rerun(lab, "dvc", "repro") == set()
+
+
+def test_a_change_of_the_validation_reruns_nothing(lab):
+    append(lab.root / "unclip" / "params.py", "# reworded\n")
+    assert rerun(lab, "dvc", "repro") == set()
+
+
+def test_a_change_of_the_priors_network_leaves_the_decoder_alone(lab):
+    append(lab.root / "unclip" / "models" / "prior.py", "# reworded\n")
+    assert rerun(lab, "dvc", "repro") == {"train_prior"} | AFTER_SAMPLE
+
+
+def test_what_is_compiled_or_cached_beside_the_code_reruns_nothing(lab):
+    for folder in ("unclip/datasets", "unclip/training"):
+        cache = lab.root / folder / "__pycache__"
+        cache.mkdir()
+        (cache / "loop.cpython-311.pyc").write_bytes(b"compiled")
+    assert rerun(lab, "dvc", "repro") == set()
+
+
+def test_nothing_to_do_costs_little_more_than_with_empty_stages(lab, tmp_path):
+    empty = Lab.beside(tmp_path / "empty")
+    (empty.root / ".dvc").mkdir()
+    shutil.copy(REPO / ".dvc" / "config", empty.root / ".dvc")
+    chain = {
+        f"s{i}": {"cmd": f"touch out{i}", "deps": [f"out{i - 1}"], "outs": [f"out{i}"]}
+        for i in range(1, len(STAGES) + 1)
+    }
+    (empty.root / "out0").touch()
+    (empty.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}), encoding="utf-8")
+    empty.start_git()
+    empty.run("dvc", "repro")
+    ours, least = (min(nothing_to_do(each) for _ in range(2)) for each in (lab, empty))
+    assert ours <= 1.5 * least
+
+
+def nothing_to_do(lab: Lab) -> float:
+    """Processor seconds of a repro that finds everything up to date."""
+    before = cpu_seconds()
+    assert stages_run(lab.run("dvc", "repro")) == []
+    return cpu_seconds() - before
