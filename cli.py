@@ -25,9 +25,7 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    num: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")
-    ] = None,
+    num: Annotated[int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of the first picture; the next ones count up from it."),

@@ -92,13 +92,21 @@ def test_bf16_autocast_does_not_reach_the_logits() -> None:
         assert contrastive_loss(pictures, texts, index, 100.0).item() == expected.item()
 
 
-def test_the_gradient_reaches_pictures_texts_and_scale() -> None:
-    pictures, texts = (x.float().requires_grad_() for x in embeddings(UNEVEN))
-    scale = torch.tensor(10.0, requires_grad=True)
-    contrastive_loss(pictures, texts, torch.tensor(UNEVEN), scale).backward()
-    for tensor in (pictures, texts, scale):
-        assert tensor.grad is not None
-        assert tensor.grad.abs().max() > 0
+def test_the_gradient_equals_the_slope_of_the_naive_loss() -> None:
+    pictures, texts = embeddings(UNEVEN)
+    scale = torch.tensor(4.0, dtype=torch.float64)
+    inputs = [pictures, texts, scale]
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    contrastive_loss(leaves[0], leaves[1], torch.tensor(UNEVEN), leaves[2]).backward()
+    for which, leaf in enumerate(leaves):
+        direction = torch.randn_like(leaf)
+        ends = []
+        for step in (1e-3, -1e-3):
+            moved = [x + step * direction if k == which else x for k, x in enumerate(inputs)]
+            ends.append(naive_loss(moved[0].numpy(), moved[1].numpy(), UNEVEN, moved[2].item()))
+        assert leaf.grad is not None
+        slope = (leaf.grad * direction).sum().item()
+        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-3, abs=1e-4)
 
 
 def test_a_caption_without_a_picture_is_not_passed_over_in_silence() -> None:

@@ -159,6 +159,14 @@ def test_one_timestep_for_a_whole_batch_is_refused_rather_than_broadcast():
         q_sample(schedule, draw(2, 6), torch.tensor([0]), draw(2, 6))
 
 
+def test_float32_coefficients_are_those_of_float64_rounded_once():
+    # In float32 1 − a keeps four digits at t = 0.
+    schedule = make_schedule("linear", 1000, 0.0)
+    zeros, ones, t = torch.zeros(1000, 1), torch.ones(1000, 1), torch.arange(1000)
+    sigma = q_sample(schedule, zeros, t, ones)[:, 0].double()
+    assert_close(sigma, (1 - schedule.alphas_cumprod).sqrt(), rtol=1e-7, atol=0)
+
+
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_nothing_is_promoted_to_float64(prediction_type):
     schedule = make_schedule("cosine", 10, 0.008)

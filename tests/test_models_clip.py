@@ -41,11 +41,11 @@ def make_text() -> tuple[Tensor, Tensor]:
 
 def test_attention_equals_a_naive_double_loop() -> None:
     torch.manual_seed(0)
-    q, k, v = torch.randn(2, 4, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6)
+    q, k, v = torch.randn(2, 2, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 6)
     mask = torch.tensor([[True, True, False, True, True], [True, False, False, False, True]])
     result = attend(q, k, v, num_heads=2, mask=attention_mask(mask, causal=False))
     for b in range(2):
-        for i in range(4):
+        for i in range(2):
             for head in (slice(0, 3), slice(3, 6)):
                 seen = [j for j in range(5) if mask[b, j]]
                 weights = [math.exp(float(q[b, i, head] @ k[b, j, head]) / 3**0.5) for j in seen]

@@ -17,7 +17,7 @@ CONFIG = {
     "num_heads": 2,
     "dropout": 0.0,
 }
-ARGUMENTS = ["x_t", "t", "text_encodings", "text_embeds", "text_mask", "drop_mask"]
+ARGUMENTS = ["x_t", "t", "text_encodings", "text_embeds", "text_mask", "drop_mask", "caption_index"]
 CAPTION = ["text_encodings", "text_embeds", "text_mask"]
 
 
@@ -55,7 +55,7 @@ def replaced(inputs: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def hidden_tokens(prior: Prior, inputs: dict[str, Tensor]) -> Tensor:
-    """The last block's outputs, (B, L + 4, dim): of the captions, then of what goes on from them."""
+    """The last block's outputs, (B, L + 4, dim): of the captions, then of the rest."""
     seen: list[Tensor] = []
     hook = prior.transformer.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2][0]))
     prior(**inputs)

@@ -199,7 +199,7 @@ def test_a_changed_tool_section_installs_nothing(clone):
 
 def test_a_failed_installation_gets_one_line_and_is_tried_again(clone):
     clone.add_python("python3", (3, 11, 2))
-    assert_one_line(clone.setup(FAKE_PIP_STATUS="1"), "pip could not install", "network")
+    assert_one_line(clone.setup(FAKE_PIP_STATUS="1"), "pip could not install", "Network")
     assert clone.setup().returncode == 0
     assert clone.log("pip.log") == "pytest>=1\n" * 2
 

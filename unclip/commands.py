@@ -1,5 +1,6 @@
 """The work behind `cli.py`; imported only once a command is chosen, so that help is instant."""
 
+import itertools
 import re
 import tempfile
 from collections.abc import Sequence
@@ -135,10 +136,9 @@ def _slugs(prompts: Sequence[str]) -> list[str]:
     """Returns a file name for each prompt; prompts that would share one are numbered."""
     slugs: list[str] = []
     for prompt in prompts:
-        slug = name = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:LONGEST_NAME] or "picture"
-        while name in slugs:
-            name = f"{slug}--{slugs.index(name) + 2 + len(slugs)}"
-        slugs.append(name)
+        slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:LONGEST_NAME] or "picture"
+        numbered = (f"{slug}--{number}" for number in itertools.count(2))
+        slugs.append(next(name for name in itertools.chain([slug], numbered) if name not in slugs))
     return slugs
 
 

@@ -40,7 +40,12 @@ def real_pictures(data: Prepared, prompts: Sequence[str]) -> Pictures | None:
 def provenance(system: UnCLIP, settings: Settings, precision: str) -> dict[str, str]:
     """Returns what a painted picture carries beside prompt and seed: settings and checkpoints.
 
-    Enough to paint it again; `precision` is as the machine resolved it, fp32 or bf16. No time, host or commit: pictures that are DVC outs would change.
+    Enough to paint it again. No time, host or commit: pictures that are DVC outs would change.
+
+    Args:
+        system: what paints.
+        settings: how it paints.
+        precision: as the machine resolved it, fp32 or bf16.
     """
     solvers = {
         f"{name}.{key}": str(getattr(solver, key))

@@ -33,7 +33,7 @@ CLASSES = {
 }
 SIDE = 28  # pixels
 TIMEOUT = 8.0  # seconds without a byte from the network
-_FILES = {"train": "train", "test": "t10k"}  # what the names of each split's files begin with
+_PREFIXES = ("train", "t10k")  # of the files' names
 
 
 def load(*, image_size: int, seed: int, raw_dir: Path) -> DatasetSource:
@@ -51,11 +51,11 @@ def load(*, image_size: int, seed: int, raw_dir: Path) -> DatasetSource:
         UserError: a file is damaged, or missing and the network does not answer (in 20 seconds).
     """
     raw = raw_dir / "FashionMNIST" / "raw"
-    missing = [path for split in _FILES for path in _paths(raw, split) if not path.is_file()]
+    missing = [path for prefix in _PREFIXES for path in _paths(raw, prefix) if not path.is_file()]
     if missing:
         _download(raw_dir, missing[0])
-    for split in _FILES:
-        _check_files(*_paths(raw, split))
+    for prefix in _PREFIXES:
+        _check_files(*_paths(raw, prefix))
     captions = list(CLASSES.values())
     return DatasetSource(
         name="fashion_mnist",
@@ -103,9 +103,8 @@ def _read_split(raw_dir: Path, split: str, image_size: int) -> Split:
     )
 
 
-def _paths(raw: Path, split: str) -> tuple[Path, Path]:
+def _paths(raw: Path, prefix: str) -> tuple[Path, Path]:
     """Returns the files of pictures and of labels."""
-    prefix = _FILES[split]
     return raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte"
 
 
