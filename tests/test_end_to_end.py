@@ -63,26 +63,280 @@ class Row:
 def rows(lab: Lab, experiment: str) -> list[Row]:
     """The runs of an MLflow experiment, oldest first."""
     with closing(sqlite3.connect(lab.root / "mlflow.db")) as tables:
-        runs = tables.execute(
-            "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id)"
-            " WHERE experiments.name = ? AND runs.lifecycle_stage = 'active' ORDER BY start_time",
-            (experiment,),
-        ).fetchall()
 
         def pairs(table: str, run: str) -> dict[str, Any]:
             found = tables.execute(f"SELECT key, value FROM {table} WHERE run_uuid = ?", (run,))
             return dict(found.fetchall())
 
+        runs = tables.execute(
+            "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id)"
+            " WHERE experiments.name = ? AND runs.lifecycle_stage = 'active' ORDER BY start_time",
+            (experiment,),
+        )
         return [
-            Row(run, status, Path(uri.removeprefix("file://")))
-            if False
-            else Row(
-                run,
-                status,
-                Path(uri.removeprefix("file://")),
-                pairs("tags", run),
-                pairs("params", run),
-                pairs("latest_metrics", run),
+            Row(
+                id=run,
+                status=status,
+                folder=Path(uri.removeprefix("file://")),
+                tags=pairs("tags", run),
+                params=pairs("params", run),
+                metrics=pairs("latest_metrics", run),
             )
-            for run, status, uri in runs
+            for run, status, uri in runs.fetchall()
         ]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> tuple[Lab, subprocess.CompletedProcess[str]]:
+    """A clone, and what it answers who wants to paint before anything is trained."""
+    lab = clone(tmp_path_factory.mktemp("end") / "lab")
+    return lab, lab.call("python", "cli.py", "sample", PROMPT)
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A repository after its first `dvc repro`, with what was to be seen right then."""
+
+    lab: Lab
+    said: str
+    said_again: str
+    changed_again: str
+    checkpoints: dict[str, str]
+    records: list[Row]
+    stage_runs: list[Row]
+
+
+@pytest.fixture(scope="module")
+def reproduced(fresh) -> Reproduced:
+    lab, _ = fresh
+    said = lab.run("dvc", "repro")
+    records, stage_runs = rows(lab, "unclip"), rows(lab, "unclip-stages")
+    lab.commit("Reproduce")
+    return Reproduced(
+        lab=lab,
+        said=said,
+        said_again=lab.run("dvc", "repro"),
+        changed_again=lab.run("git", "status", "--porcelain"),
+        checkpoints=checkpoints(lab),
+        records=records,
+        stage_runs=stage_runs,
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `dvc exp run` said, and the checkpoints that lay in the workspace afterwards."""
+
+    said: str
+    checkpoints: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def experiments(reproduced) -> dict[str, Experiment]:
+    """Three experiments by name, one after another; the last one in a temporary workspace."""
+    lab, found = reproduced.lab, {}
+    for name, *options in (
+        ("slow-decoder", "-S", "decoder.lr=3e-4"),
+        ("guided", "-S", "sample.guidance=4"),
+        ("aside", "--temp", "-S", "decoder.lr=5e-4"),
+    ):
+        said = lab.run("dvc", "exp", "run", "--name", name, *options)
+        found[name] = Experiment(said, checkpoints(lab))
+    return found
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory) -> Lab:
+    """Another clone in another folder, its models trained from nothing without MLflow."""
+    lab = clone(tmp_path_factory.mktemp("other-end") / "twin")
+    lab.run("dvc", "repro", "train_prior", "train_decoder", "train_judge", UNCLIP_TRACKING="off")
+    return lab
+
+
+@pytest.fixture
+def spoiled(twin) -> Iterator[Lab]:
+    """The twin, whose params and lock are put back afterwards."""
+    kept = {name: (twin.root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    yield twin
+    for name, content in kept.items():
+        (twin.root / name).write_bytes(content)
+    twin.run("dvc", "checkout", "--force")
+
+
+def test_before_anything_is_trained_one_line_says_what_to_do(fresh):
+    _, answer = fresh
+    assert answer.returncode == 1
+    assert answer.stdout.count("\n") == 1, answer.stdout
+    assert "`dvc repro`" in answer.stdout
+
+
+def test_repro_runs_every_stage_once(reproduced):
+    assert sorted(stages_run(reproduced.said)) == sorted(STAGES)
+
+
+def test_repro_warns_of_nothing(reproduced):
+    assert "warning" not in reproduced.said.lower()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_repro_leaves_all_outs_of_(stage, reproduced):
+    assert [out for out in outs(stage) if not (reproduced.lab.root / out).exists()] == []
+
+
+def test_a_second_repro_does_nothing(reproduced):
+    assert stages_run(reproduced.said_again) == []
+    assert reproduced.changed_again == ""
+
+
+def test_nothing_that_repro_makes_for_this_machine_alone_is_taken_by_git(reproduced):
+    tracked = reproduced.lab.run("git", "ls-files").split("\n")
+    added = {name for name in tracked if name and not (REPO / name).exists()}
+    made = {f"{folder}/" for folder in ("history", "metrics")}
+    assert [n for n in added if n != "dvc.lock" and not n.startswith(tuple(made))] == []
+
+
+def test_mlflow_has_one_complete_record(reproduced):
+    (row,) = reproduced.records
+    assert (row.status, row.tags["complete"]) == ("FINISHED", "true")
+    assert set(row.params) == set(leaves(tiny_params()))
+    assert {"evaluate.joint_accuracy", "evaluate.frechet_distance"} <= set(row.metrics)
+    assert {f"{stage}/train_loss" for stage in STAGES if "train" in stage} <= set(row.metrics)
+    for name in ("params.yaml", "dvc.lock", "samples/grid.png", "plots/accuracy.png"):
+        assert (row.folder / name).read_bytes() == (reproduced.lab.root / name).read_bytes(), name
+
+
+def test_the_record_leads_to_the_run_that_trained_each_checkpoint(reproduced):
+    (row,) = reproduced.records
+    assert len(reproduced.stage_runs) == len(KINDS)
+    for run in reproduced.stage_runs:
+        kind = run.tags["stage"].removeprefix("train_")
+        assert run.status == "FINISHED"
+        assert run.tags["output_hash"] == reproduced.checkpoints[kind]
+        assert row.tags[f"stage_run.{run.tags['stage']}"] == run.id
+
+
+def test_an_experiment_runs_only_what_its_value_changes(experiments):
+    assert {name: stages_run(experiment.said) for name, experiment in experiments.items()} == {
+        "slow-decoder": ["train_decoder", *AFTER_SAMPLE],
+        "guided": AFTER_SAMPLE,
+        "aside": ["train_decoder", *AFTER_SAMPLE],
+    }
+
+
+def test_every_experiment_has_its_own_record(reproduced, experiments):
+    records = {row.tags.get("dvc_exp", ""): row for row in rows(reproduced.lab, "unclip")}
+    assert list(records) == ["", *experiments]
+    assert all(row.tags["complete"] == "true" for row in records.values())
+    values = {
+        name: (float(row.params["decoder.lr"]), float(row.params["sample.guidance"]))
+        for name, row in records.items()
+    }
+    shipped = tiny_params()
+    lr, guidance = shipped["decoder"]["lr"], shipped["sample"]["guidance"]
+    assert values == {
+        "": (lr, guidance),
+        "slow-decoder": (3e-4, guidance),
+        "guided": (3e-4, 4.0),
+        "aside": (5e-4, 4.0),
+    }
+
+
+def test_an_experiment_trains_another_decoder_and_nothing_else(reproduced, experiments):
+    before, after = reproduced.checkpoints, experiments["slow-decoder"].checkpoints
+    assert [kind for kind in KINDS if before[kind] != after[kind]] == ["decoder"]
+
+
+def test_an_experiment_aside_leaves_the_workspace_alone(experiments):
+    assert experiments["aside"].checkpoints == experiments["guided"].checkpoints
+
+
+def paint(lab: Lab, out: Path, *options: str) -> dict[str, bytes]:
+    """The pictures, by name, that the command line paints."""
+    lab.run("python", "cli.py", "sample", PROMPT, "--num", "2", "--out", str(out), *options)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def png_text(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        return dict(image.text)
+
+
+def test_the_command_line_paints_the_same_bytes_again(experiments, reproduced, tmp_path):
+    first, second = (paint(reproduced.lab, tmp_path / name) for name in ("first", "second"))
+    assert len(first) == 3, "two pictures and a grid"
+    assert first == second
+
+
+def test_a_picture_says_how_to_paint_it_again(experiments, reproduced, tmp_path):
+    paint(reproduced.lab, tmp_path / "out", "--seed", "5", "--guidance", "3")
+    texts = {png_text(path)["seed"]: png_text(path) for path in (tmp_path / "out").glob("*seed*")}
+    assert set(texts) == {"5", "6"}
+    made_by = checkpoints(reproduced.lab)
+    for text in texts.values():
+        assert text["prompt"] == PROMPT
+        assert float(text["decoder.guidance"]) == 3.0
+        for kind in ("clip", "prior", "decoder"):
+            assert text[f"checkpoint.{kind}"] == made_by[kind]
+
+
+def test_an_experiments_name_paints_with_its_checkpoints(experiments, reproduced, tmp_path):
+    paint(reproduced.lab, tmp_path / "out", "--rev", "aside")
+    trained = {
+        run.tags["dvc_exp"]: run.tags["output_hash"]
+        for run in rows(reproduced.lab, "unclip-stages")
+        if run.tags["stage"] == "train_decoder" and "dvc_exp" in run.tags
+    }
+    text = png_text(next((tmp_path / "out").glob("*seed0*")))
+    assert text["checkpoint.decoder"] == trained["aside"] != checkpoints(reproduced.lab)["decoder"]
+
+
+def test_the_same_params_in_another_folder_train_the_same_checkpoints(reproduced, twin):
+    assert checkpoints(twin) == reproduced.checkpoints
+
+
+def test_a_typo_stops_a_stage_with_one_line_before_any_work(spoiled):
+    params = tiny_params()
+    params["decoder"]["guidence"] = 1.0
+    write_params(spoiled.root / "params.yaml", params)
+    done = spoiled.call("dvc", "repro", "train_decoder", UNCLIP_TRACKING="off")
+    assert done.returncode != 0
+    assert stages_run(done.stdout) == ["train_decoder"]
+    complaints = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+    assert len(complaints) == 1
+    assert "params.yaml: decoder.guidence: unknown key" in complaints[0]
+    assert "Traceback" not in done.stdout
+    assert not any((spoiled.root / out).exists() for out in outs("train_decoder"))
+
+
+def test_an_interrupted_training_is_not_recorded(spoiled):
+    params = tiny_params()
+    params["decoder"] |= {"train_steps": 10**6, "paint_every": 1}
+    write_params(spoiled.root / "params.yaml", params)
+    lock = (spoiled.root / "dvc.lock").read_bytes()
+    status, said = interrupt_once_painted(spoiled)
+    assert status != 0
+    assert "train_decoder was interrupted" in said
+    assert "Traceback" not in said
+    assert (spoiled.root / "dvc.lock").read_bytes() == lock
+    assert not (spoiled.root / "models" / "decoder").exists()
+    assert "train_decoder" in yaml.safe_load(spoiled.run("dvc", "status", "--json"))
+
+
+def interrupt_once_painted(lab: Lab) -> tuple[int, str]:
+    """Exit status and words of a training that is interrupted, as by Ctrl-C, after its first step."""
+    with subprocess.Popen(
+        ["dvc", "repro", "train_decoder"],
+        cwd=lab.root,
+        env=lab.environment() | {"UNCLIP_TRACKING": "off"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A test run in the background may have been started deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        while process.poll() is None and not list(lab.root.glob("samples/train_decoder/step_*")):
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate()
+    return process.returncode, said

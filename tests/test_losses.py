@@ -78,7 +78,7 @@ def test_every_timestep_is_a_valid_index(batch_size, num_timesteps):
     for index in range(50):
         t = draw_timesteps(batch_size, num_timesteps, generator(0, "t", index))
         assert (t.shape, t.dtype) == ((batch_size,), torch.int64)
-        assert 0 <= int(t.min())
+        assert int(t.min()) >= 0
         assert int(t.max()) < num_timesteps
 
 

@@ -1,5 +1,6 @@
 """What tracking reads from files, where it writes, and how a record looks; no MLflow needed."""
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -169,10 +170,20 @@ def test_the_described_address_holds_no_host_path_or_password(
     assert "there" not in described
 
 
-def test_the_hint_names_the_folder_and_a_fast_start(tmp_path: Path):
+def test_the_hint_names_the_folder_a_fast_start_and_the_page(tmp_path: Path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
+        db.execute("CREATE TABLE experiments (experiment_id, name)")
+        db.execute("INSERT INTO experiments VALUES (1, 'other'), (7, 'unclip')")
+        db.commit()
     hint = "\n".join(open_hint(tmp_path))
     assert str(tmp_path) in hint
     assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1" in hint
+    assert "/#/experiments/7/runs?" in hint
+
+
+def test_the_hint_needs_no_store(tmp_path: Path):
+    assert "/#/experiments/1/runs?" in "\n".join(open_hint(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_is_one_line_without_password():

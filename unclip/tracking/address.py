@@ -1,5 +1,7 @@
 """Where the MLflow store lies, in one place for all who need it. Knows nothing of MLflow."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
@@ -8,9 +10,8 @@ from unclip.errors import UserError
 from unclip.machine import main_repository, setting
 
 LOCK_SECONDS = 300
-# The table of records with the columns that `record` chose. Our first experiment has number 1: the
-# store is made by us, and MLflow's own Default is 0.
-PAGE = "#/experiments/1/runs?viewStateShareKey=headlines&workflowType=machine_learning"
+EXPERIMENTS = "unclip"  # the MLflow experiment that holds the records
+VIEW = "headlines"  # the view of its table with the columns that `record` chose
 
 
 def is_tracking_on() -> bool:
@@ -61,14 +62,28 @@ def open_hint(root: Path) -> list[str]:
     """Returns the lines that tell the user how to look at the store."""
     database = find_database(root)
     if database is None:
-        return ["MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `unclip`"]
+        return [f"MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `{EXPERIMENTS}`"]
     is_usual = database == root.resolve() / "mlflow.db"
     where = "" if is_usual else f" --backend-store-uri {tracking_uri(root)}"
     return [
         f"MLflow: in {root.resolve()}: mlflow ui{where}",
         f"faster to start: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1{where}",
-        f"then open http://127.0.0.1:5000/{PAGE}",
+        f"then open http://127.0.0.1:5000/#/experiments/{_experiment_number(database)}/runs"
+        f"?viewStateShareKey={VIEW}&workflowType=machine_learning",
     ]
+
+
+def _experiment_number(database: Path) -> int:
+    """Returns MLflow's number of our experiment, without the seconds that MLflow takes for it."""
+    query = f"SELECT experiment_id FROM experiments WHERE name = '{EXPERIMENTS}'"
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection,
+    ):
+        row = connection.execute(query).fetchone()
+        if row:
+            return int(row[0])
+    return 1  # a store that we make: MLflow's own Default is 0, and this one comes next
 
 
 def store_lock(root: Path) -> BaseFileLock:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from unclip.tracking.address import VIEW
 from unclip.tracking.store import Run
 from unclip.tracking.workspace import Contents
 
 HEADLINES = 10
 COLUMNS = 8
 GRID = "samples/grid.png"
-VIEW = "headlines"
 
 
 def headlines(metrics: Mapping[str, float]) -> list[str]:

@@ -6,10 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from unclip.tracking.address import describe_uri, is_tracking_on, store_lock
-from unclip.tracking.display import VIEW, changed_params, describe, headlines, table_view
+from unclip.tracking.address import EXPERIMENTS, VIEW, describe_uri, is_tracking_on, store_lock
+from unclip.tracking.display import changed_params, describe, headlines, table_view
 from unclip.tracking.store import (
-    EXPERIMENTS,
     STAGES,
     Point,
     Run,

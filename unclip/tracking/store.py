@@ -13,9 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unclip.tracking.address import describe_uri, find_database, store_lock, tracking_uri
+from unclip.tracking.address import (
+    EXPERIMENTS,
+    describe_uri,
+    find_database,
+    store_lock,
+    tracking_uri,
+)
 
-EXPERIMENTS = "unclip"
 STAGES = "unclip-stages"
 
 # Read by MLflow when it is imported. Its log is silent because we report failures ourselves, in
