@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,19 @@ class Lab:
         home = root.with_name(root.name + "-home")
         home.mkdir()
         return cls(root, home)
+
+    @classmethod
+    def cloned(cls, repo: Path, root: Path) -> "Lab":
+        """Returns a copy of all that git has or would take, less what `dvc repro` makes."""
+        lab = cls.beside(root)
+        command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        listed = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            is_made = name.startswith(("dvc.lock", "history/", "metrics/"))
+            if not is_made and (repo / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(repo / name, root / name)
+        return lab
 
     def environment(self) -> dict[str, str]:
         """Returns what commands see: no configuration of whoever runs the tests."""

@@ -1,22 +1,19 @@
-"""The pipeline as a user has it: a fresh clone, real training on tiny params, real DVC and MLflow."""
+"""As a user has it: a fresh clone, real training on tiny params, real DVC, real MLflow."""
 
 import hashlib
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from dag import REPO, STAGES, outs
 from dvc_repo import Lab, stages_run
+from mlflow_tables import Row, rows
 from PIL import Image
 from tiny_params import leaves, tiny_params, write_params
 
@@ -27,17 +24,10 @@ AFTER_SAMPLE = ["sample", "evaluate", "report"]
 PROMPT = "a large red circle"
 
 
-def clone(root: Path) -> Lab:
-    """What git has or would take of this repository, with tiny params and nothing made yet."""
-    lab = Lab.beside(root)
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
-    for name in names.split("\0"):
-        is_made = name.startswith(("dvc.lock", "history/", "metrics/"))
-        if name and not is_made and (REPO / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPO / name, root / name)
-    write_params(root / "params.yaml", tiny_params())
+def clone(folder: Path) -> Lab:
+    """A clone of this repository with tiny params, in which nothing is made yet."""
+    lab = Lab.cloned(REPO, folder / "lab")
+    write_params(lab.root / "params.yaml", tiny_params())
     lab.start_git()
     return lab
 
@@ -48,48 +38,10 @@ def checkpoints(lab: Lab) -> dict[str, str]:
     return {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in files.items()}
 
 
-@dataclass(frozen=True)
-class Row:
-    """A run in MLflow, read from its tables."""
-
-    id: str
-    status: str
-    folder: Path
-    tags: dict[str, str]
-    params: dict[str, str]
-    metrics: dict[str, float]
-
-
-def rows(lab: Lab, experiment: str) -> list[Row]:
-    """The runs of an MLflow experiment, oldest first."""
-    with closing(sqlite3.connect(lab.root / "mlflow.db")) as tables:
-
-        def pairs(table: str, run: str) -> dict[str, Any]:
-            found = tables.execute(f"SELECT key, value FROM {table} WHERE run_uuid = ?", (run,))
-            return dict(found.fetchall())
-
-        runs = tables.execute(
-            "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id)"
-            " WHERE experiments.name = ? AND runs.lifecycle_stage = 'active' ORDER BY start_time",
-            (experiment,),
-        )
-        return [
-            Row(
-                id=run,
-                status=status,
-                folder=Path(uri.removeprefix("file://")),
-                tags=pairs("tags", run),
-                params=pairs("params", run),
-                metrics=pairs("latest_metrics", run),
-            )
-            for run, status, uri in runs.fetchall()
-        ]
-
-
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> tuple[Lab, subprocess.CompletedProcess[str]]:
     """A clone, and what it answers who wants to paint before anything is trained."""
-    lab = clone(tmp_path_factory.mktemp("end") / "lab")
+    lab = clone(tmp_path_factory.mktemp("end"))
     return lab, lab.call("python", "cli.py", "sample", PROMPT)
 
 
@@ -110,7 +62,10 @@ class Reproduced:
 def reproduced(fresh) -> Reproduced:
     lab, _ = fresh
     said = lab.run("dvc", "repro")
-    records, stage_runs = rows(lab, "unclip"), rows(lab, "unclip-stages")
+    records, stage_runs = (
+        rows(lab.root, "unclip"),
+        rows(lab.root, "unclip-stages"),
+    )
     lab.commit("Reproduce")
     return Reproduced(
         lab=lab,
@@ -148,7 +103,7 @@ def experiments(reproduced) -> dict[str, Experiment]:
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory) -> Lab:
     """Another clone in another folder, its models trained from nothing without MLflow."""
-    lab = clone(tmp_path_factory.mktemp("other-end") / "twin")
+    lab = clone(tmp_path_factory.mktemp("elsewhere"))
     lab.run("dvc", "repro", "train_prior", "train_decoder", "train_judge", UNCLIP_TRACKING="off")
     return lab
 
@@ -224,7 +179,7 @@ def test_an_experiment_runs_only_what_its_value_changes(experiments):
 
 
 def test_every_experiment_has_its_own_record(reproduced, experiments):
-    records = {row.tags.get("dvc_exp", ""): row for row in rows(reproduced.lab, "unclip")}
+    records = {row.tags.get("dvc_exp", ""): row for row in rows(reproduced.lab.root, "unclip")}
     assert list(records) == ["", *experiments]
     assert all(row.tags["complete"] == "true" for row in records.values())
     values = {
@@ -283,7 +238,7 @@ def test_an_experiments_name_paints_with_its_checkpoints(experiments, reproduced
     paint(reproduced.lab, tmp_path / "out", "--rev", "aside")
     trained = {
         run.tags["dvc_exp"]: run.tags["output_hash"]
-        for run in rows(reproduced.lab, "unclip-stages")
+        for run in rows(reproduced.lab.root, "unclip-stages")
         if run.tags["stage"] == "train_decoder" and "dvc_exp" in run.tags
     }
     text = png_text(next((tmp_path / "out").glob("*seed0*")))
@@ -323,7 +278,7 @@ def test_an_interrupted_training_is_not_recorded(spoiled):
 
 
 def interrupt_once_painted(lab: Lab) -> tuple[int, str]:
-    """Exit status and words of a training that is interrupted, as by Ctrl-C, after its first step."""
+    """Exit status and words of a training that meets Ctrl-C after its first step."""
     with subprocess.Popen(
         ["dvc", "repro", "train_decoder"],
         cwd=lab.root,
@@ -333,10 +288,11 @@ def interrupt_once_painted(lab: Lab) -> tuple[int, str]:
         text=True,
         start_new_session=True,
         # A test run in the background may have been started deaf to it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while process.poll() is None and not list(lab.root.glob("samples/train_decoder/step_*")):
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate()
     return process.returncode, said

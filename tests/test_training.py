@@ -90,9 +90,8 @@ def test_the_scheduler_sets_that_rate_for_each_step():
     optimizer = make_optimizer(nn.Linear(2, 2), lr=0.3, weight_decay=0.0)
     scheduler = make_scheduler(optimizer, **schedule)
     for step in range(9):
-        assert {group["lr"] for group in optimizer.param_groups} == {
-            pytest.approx(lr_at(step, **schedule))
-        }
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([lr_at(step, **schedule)] * 2)
         optimizer.step()
         scheduler.step()
 
@@ -119,7 +118,7 @@ def test_only_matrices_decay_and_never_the_logit_scale():
         )
         expected = before[name] * (1 - 0.1 * 0.5) if decays else before[name]
         assert torch.allclose(parameter, expected, rtol=1e-6, atol=0), name
-    assert float(model.logit_scale) == float(before["logit_scale"])
+    assert torch.equal(model.logit_scale, before["logit_scale"])
 
 
 def test_every_trainable_parameter_is_optimised_once_and_no_frozen_one():
@@ -187,7 +186,7 @@ class Toy(nn.Module):
 
 def batch_of(step: int, purpose: str = "batch"):
     x = torch.randn(16, 4, generator=generator(0, purpose, step))
-    return x, (x[:, :1] * x[:, 1:2] + x[:, 2:3])
+    return x, x[:, :1] - 2 * x[:, 2:3]
 
 
 def toy_loss(model, step):
@@ -245,7 +244,7 @@ def same(one, other) -> bool:
 
 def test_the_loss_falls(run):
     log = Log()
-    run(train_steps=150, val_every=150, log=log)
+    run(train_steps=120, val_every=120, log=log)
     losses = [row["train_loss"] for _, row in log.rows if "train_loss" in row]
     assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
 
@@ -370,7 +369,7 @@ def test_a_gradient_that_is_not_finite_is_named(run):
     def loss(model, step):
         return toy_loss(model, step) + (model.out.bias * 0.0).abs().sum().sqrt()
 
-    with pytest.raises(UserError, match="gradient norm is (nan|inf) at step 1"):
+    with pytest.raises(UserError, match=r"gradient norm is (nan|inf) at step 1,"):
         run(loss=loss)
 
 
