@@ -20,7 +20,7 @@ def sample(
     prompts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PROMPT]...",
+            metavar="PROMPT",
             help="What to paint; without one, the data set's own prompts.",
             show_default=False,
         ),

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,28 @@ from unclip.yaml12 import load_yaml
 REPO = Path(__file__).resolve().parent.parent
 SHIPPED = REPO / "params.yaml"
 RAW = load_yaml(SHIPPED.read_text(encoding="utf-8"))
+# What the cases below count on, so that tuning what ships breaks none of them.
+KNOWN = {
+    "data": {"image_size": 32},
+    "clip": {
+        **{"patch_size": 4, "embed_dim": 64, "embed_flipped": False},
+        **{"vision_dim": 128, "vision_heads": 4, "text_dim": 128, "text_heads": 4},
+    },
+    "prior": {"dim": 128, "num_heads": 4, "num_timesteps": 1000},
+    "decoder": {
+        **{"patch_size": 2, "model_channels": 48, "channel_mult": [1, 2], "head_channels": 32},
+        **{"attn_resolutions": [8], "caption_depth": 0, "caption_dim": 96, "flip": False},
+        **{"num_timesteps": 1000, "lr": 0.002, "lr_min": 0.00001},
+    },
+    "judge": {"channels": 32, "train_steps": 800, "warmup_steps": 100},
+}
+BASE = {section: values | KNOWN.get(section, {}) for section, values in RAW.items()}
 MISSING = object()
 
 
 def changed(**values):
-    """The shipped params with some changed; `decoder__lr=1` is decoder.lr."""
-    raw = copy.deepcopy(RAW)
+    """Valid params with some changed; `decoder__lr=1` is decoder.lr."""
+    raw = copy.deepcopy(BASE)
     for key, value in values.items():
         *sections, last = key.split("__")
         place = raw
@@ -93,7 +110,9 @@ def test_no_value_has_a_default_in_code():
 
 
 def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
-    assert complaints(changed(data__dataset="fashion_mnist")) == []
+    raw = copy.deepcopy(RAW)
+    raw["data"]["dataset"] = "fashion_mnist"
+    assert complaints(raw) == []
 
 
 # One clear line for each mistake
@@ -302,7 +321,7 @@ def test_what_validation_lets_through_the_networks_can_be_built_from(
 
 def test_an_exponent_without_a_point_is_a_number(tmp_path):
     text = SHIPPED.read_text(encoding="utf-8")
-    path = written(tmp_path, text.replace("lr_min: 1.0e-5", "lr_min: 1e-05"))
+    path = written(tmp_path, re.sub(r"( lr_min:) \S+", r"\1 1e-05", text))
     assert load_params(path).decoder.lr_min == 0.00001
 
 

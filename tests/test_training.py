@@ -335,12 +335,11 @@ def test_with_average_the_last_one_is_kept_whatever_the_validation_loss(run):
 
 
 def test_kept_weights_are_a_copy_that_further_training_does_not_touch(run):
-    falling = iter([1.0, 2.0, 3.0])
-    fitted = run(validate=lambda _: {"val_loss": next(falling)})
-    assert fitted.kept_step == 4
+    rising = iter([1.0, 2.0, 3.0])
     torch.manual_seed(0)
     model = Toy()
-    run(model=model, validate=lambda _: {"val_loss": 1.0})
+    fitted = run(model=model, validate=lambda _: {"val_loss": next(rising)})
+    assert fitted.kept_step == 4
     assert not same(fitted.weights, model.state_dict())
 
 

@@ -1,0 +1,236 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unclip.evaluation import (
+    frechet_distance,
+    kernel_distance,
+    mean_per_caption,
+    paired_cosine,
+    split_real,
+)
+from unclip.judging import Verdict, accuracies, judge_pictures
+from unclip.models.judge import Judge
+
+
+def features(count, width=6, seed=0, shift=0.0, scale=1.0):
+    draws = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=torch.Generator().manual_seed(99))
+    return scale * torch.randn(count, width, generator=draws) @ mix + shift
+
+
+def naive_frechet(one, other):
+    """Heusel et al. 2017, with the root of the product by eigenvectors of symmetric matrices."""
+    one, other = one.double().numpy(), other.double().numpy()
+    means, covs = (one.mean(0), other.mean(0)), (np.cov(one.T), np.cov(other.T))
+    values, vectors = np.linalg.eigh(covs[0])
+    root = vectors @ np.diag(np.sqrt(values.clip(0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ covs[1] @ root)
+    trace = np.trace(covs[0]) + np.trace(covs[1]) - 2 * np.sqrt(product.clip(0)).sum()
+    return ((means[0] - means[1]) ** 2).sum() + trace
+
+
+# Fréchet distance
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.5, 1.0), (0.0, 2.0), (-3.0, 0.5)])
+def test_the_frechet_distance_is_that_of_the_definition(shift, scale):
+    one, other = features(200, seed=1), features(300, seed=2, shift=shift, scale=scale)
+    expected = naive_frechet(one, other)
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_the_frechet_distance_of_two_gaussians_is_closed_form():
+    # Means 3 apart in each of 4 dimensions, standard deviations 1 and 2: 4 · (9 + 1).
+    one = torch.randn(100_000, 4, generator=torch.Generator().manual_seed(0))
+    other = 3 + 2 * torch.randn(100_000, 4, generator=torch.Generator().manual_seed(1))
+    assert frechet_distance(one, other) == pytest.approx(40, rel=0.02)
+
+
+def test_identical_sets_have_no_frechet_distance():
+    one = features(200)
+    assert frechet_distance(one, one.clone()) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_frechet_distance_is_symmetric_and_heeds_no_order():
+    one, other = features(150, seed=1), features(120, seed=2, shift=1.0)
+    distance = frechet_distance(one, other)
+    assert frechet_distance(other, one) == pytest.approx(distance)
+    assert frechet_distance(one.flip(0), other) == pytest.approx(distance)
+
+
+def test_large_features_cost_no_digits():
+    one, other = features(150, seed=1), features(150, seed=2, shift=0.1)
+    shifted = frechet_distance(one + 1000, other + 1000)
+    assert shifted == pytest.approx(frechet_distance(one, other), rel=1e-2)
+
+
+# Kernel distance
+
+
+def naive_kernel(one, other):
+    """The unbiased estimate of Bińkowski et al. 2018, a pair of rows at a time."""
+
+    def k(x, y):
+        return (sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3
+
+    def within(rows):
+        n = len(rows)
+        return sum(k(rows[i], rows[j]) for i in range(n) for j in range(n) if i != j) / (n * n - n)
+
+    between = sum(k(x, y) for x in one for y in other) / (len(one) * len(other))
+    return within(one) + within(other) - 2 * between
+
+
+def test_the_kernel_distance_is_that_of_the_definition():
+    one, other = features(20, seed=1), features(20, seed=2, shift=0.5)
+    expected = naive_kernel(one.double().tolist(), other.double().tolist())
+    found = kernel_distance(one, other, subsets=3, subset_size=20, seed=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_kernel_distance_of_real_from_real_is_about_nothing():
+    one, other = features(400, seed=1), features(400, seed=2)
+    options = {"subsets": 20, "subset_size": 100, "seed": 0}
+    same = kernel_distance(one, other, **options)
+    far = kernel_distance(one, features(400, seed=2, shift=1.0), **options)
+    assert abs(same) < 0.02 * far
+
+
+def test_the_kernel_distance_is_a_function_of_its_seed_alone():
+    one, other = features(60, seed=1), features(60, seed=2)
+    options = {"subsets": 4, "subset_size": 20}
+    before = torch.random.get_rng_state()
+    first = kernel_distance(one, other, seed=0, **options)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(5)
+    assert kernel_distance(one, other, seed=0, **options) == first
+    assert kernel_distance(one, other, seed=1, **options) != first
+
+
+def test_the_kernel_distance_warns_of_nothing(recwarn):
+    kernel_distance(features(20), features(20, seed=1), subsets=1, subset_size=20, seed=0)
+    assert not recwarn.list
+
+
+# Real against real
+
+
+@pytest.mark.parametrize(("count", "floor", "size"), [(100, 30, 30), (100, 80, 50), (7, 5, 3)])
+def test_reference_and_floor_share_no_picture_and_leave_none_out(count, floor, size):
+    rows = torch.arange(count) * 3 + 1
+    split = split_real(rows, floor, seed=0)
+    assert len(split.floor) == size
+    assert sorted([*split.floor.tolist(), *split.reference.tolist()]) == rows.tolist()
+
+
+def test_the_floor_is_drawn_and_not_taken_from_the_front():
+    floors = [split_real(torch.arange(100), 30, seed).floor.tolist() for seed in (0, 0, 1)]
+    assert floors[0] == floors[1] != floors[2]
+    assert sorted(floors[0]) != list(range(30))
+
+
+# Embeddings of the prior
+
+
+def unit(count, seed):
+    draws = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(count, 5, generator=draws) + 0.3, dim=1)
+
+
+def test_the_paired_cosine_equals_a_naive_double_loop():
+    embeds, captions = unit(9, 1), torch.tensor([0, 0, 0, 2, 2, 3, 3, 3, 3])
+    real, real_captions = unit(11, 2), torch.tensor([3, 2, 2, 0, 0, 0, 0, 1, 1, 3, 0])
+    means = []
+    for caption in (0, 2, 3):
+        cosines = [
+            float(torch.dot(embeds[i], real[j]))
+            for i in range(9)
+            for j in range(11)
+            if captions[i] == caption and real_captions[j] == caption
+        ]
+        means.append(sum(cosines) / len(cosines))
+    expected = sum(means) / 3
+    assert paired_cosine(embeds, captions, real, real_captions) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_caption_without_real_pictures_is_left_out():
+    embeds, real = unit(4, 1), unit(3, 2)
+    with_it = paired_cosine(embeds, torch.tensor([0, 0, 1, 1]), real, torch.tensor([0, 0, 0]))
+    assert with_it == pytest.approx(
+        paired_cosine(embeds[:2], torch.tensor([0, 0]), real, torch.tensor([0, 0, 0]))
+    )
+
+
+def test_the_mean_of_each_caption_has_unit_norm():
+    embeds, captions = unit(6, 1), torch.tensor([2, 0, 2, 0, 0, 2])
+    found = mean_per_caption(embeds, captions, 4)
+    for caption in (0, 2):
+        mean = sum(embeds[i] for i in range(6) if captions[i] == caption) / 3
+        length = math.sqrt(sum(float(x) ** 2 for x in mean))
+        assert found[caption].tolist() == pytest.approx((mean / length).tolist(), abs=1e-6)
+    assert found[[1, 3]].tolist() == [[0.0] * 5] * 2
+
+
+# What the judge says
+
+
+def test_accuracies_equal_a_naive_loop():
+    draws = torch.Generator().manual_seed(0)
+    predictions = torch.randint(0, 3, (50, 3), generator=draws)
+    wanted = torch.randint(-1, 3, (50, 3), generator=draws)
+    names = ["size", "colour", "shape"]
+    found = accuracies(predictions, wanted, names)
+    right = [[p == w or w == -1 for p, w in zip(*rows, strict=True)]
+             for rows in zip(predictions.tolist(), wanted.tolist(), strict=True)]  # fmt: skip
+    assert found["joint_accuracy"] == pytest.approx(sum(all(row) for row in right) / 50)
+    for i, name in enumerate(names):
+        stated = [row[i] for row, w in zip(right, wanted.tolist(), strict=True) if w[i] != -1]
+        assert found[f"{name}_accuracy"] == pytest.approx(sum(stated) / len(stated))
+
+
+def test_what_a_caption_does_not_state_can_not_be_wrong():
+    found = accuracies(torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, -1], [0, -1]]), ["a", "b"])
+    assert found == {"joint_accuracy": 0.5, "a_accuracy": 0.5}
+
+
+def test_one_attribute_needs_no_accuracy_beside_the_joint_one():
+    found = accuracies(torch.tensor([[0], [1]]), torch.tensor([[0], [0]]), ["class"])
+    assert found == {"joint_accuracy": 0.5}
+
+
+def test_the_prediction_is_the_likeliest_value_of_each_attribute():
+    logits = [torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([[0.0, 1.0, 9.0], [1.0, 0, 0]])]
+    assert Verdict(torch.zeros(2, 4), logits).predictions.tolist() == [[1, 2], [0, 0]]
+
+
+class Halves:
+    """A data set's normalisation, as simple as can be."""
+
+    def normalise(self, images):
+        return images.float() / 255 - 0.5
+
+
+def test_a_verdict_does_not_depend_on_how_pictures_are_batched(monkeypatch):
+    torch.manual_seed(0)
+    judge = Judge(image_size=8, in_channels=3, num_values=[2, 3], channels=4).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8), dtype=np.uint8)
+    whole = judge_pictures(judge, Halves(), pictures, "cpu")
+    monkeypatch.setattr("unclip.judging.BATCH", 3)
+    parts = judge_pictures(judge, Halves(), pictures, "cpu")
+    torch.testing.assert_close(parts.features, whole.features)
+    torch.testing.assert_close(parts.logits, whole.logits)
+
+
+def test_a_verdict_is_what_the_network_says_of_normalised_pictures():
+    torch.manual_seed(0)
+    judge = Judge(image_size=8, in_channels=3, num_values=[2, 3], channels=4).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    verdict = judge_pictures(judge, Halves(), pictures, "cpu")
+    with torch.no_grad():
+        logits = judge(torch.from_numpy(pictures).float() / 255 - 0.5)
+    torch.testing.assert_close(verdict.logits, logits)
+    assert verdict.features.shape == (4, 16)
