@@ -177,6 +177,34 @@ def test_a_mirror_that_never_answers_is_given_up(tmp_path, monkeypatch):
         assert time.monotonic() - start < 3
 
 
+def test_a_download_that_stalls_is_given_up(tmp_path, monkeypatch):
+    release = threading.Event()
+
+    class Stalling(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            release.wait(4)
+
+        def log_message(self, *args) -> None: ...
+
+    monkeypatch.setattr(fashion_mnist, "TIMEOUT", 0.3)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        start = time.monotonic()
+        with pytest.raises(UserError, match="timed out"):
+            load(tmp_path)
+        elapsed = time.monotonic() - start
+        release.set()
+        server.shutdown()
+    assert elapsed < 3
+
+
 def test_a_name_look_up_that_hangs_is_given_up(tmp_path, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(fashion_mnist, "TIMEOUT", 0.3)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from unclip.tracking.live import StageRun
 from unclip.tracking.record import record_experiment
-from unclip.tracking.store import TrackingError
+from unclip.tracking.store import Point, Store, TrackingError
 
 pytestmark = pytest.mark.slow
 REPO = Path(__file__).resolve().parents[1]
@@ -143,6 +143,16 @@ def test_two_processes_that_make_the_store_at_once_both_succeed(root: Path):
     assert [run.info.status for run in runs(root, "unclip-stages")] == ["FINISHED"] * 2
 
 
+def test_an_experiment_deleted_in_the_pages_comes_back(root: Path):
+    with StageRun("train_clip", {}):
+        pass
+    opened = client(root)
+    opened.delete_experiment(opened.get_experiment_by_name("unclip-stages").experiment_id)
+    with StageRun("train_clip", {}) as run:
+        pass
+    assert run.run_id in {found.info.run_id for found in runs(root, "unclip-stages")}
+
+
 def test_a_server_that_does_not_answer_costs_one_warning(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -163,6 +173,23 @@ def test_a_database_of_another_mlflow_is_named_in_one_line(root: Path, version: 
     with pytest.raises(TrackingError, match=advice) as caught:
         record_experiment(root, make_workspace(root))
     assert "\n" not in str(caught.value)
+
+
+def test_no_call_holds_more_than_a_server_takes():
+    class Client:
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+
+        def log_batch(self, run_id: str, **batches: list[Any]) -> None:
+            self.sizes += [len(batch) for batch in batches.values()]
+
+    taken = Client()
+    store = Store(taken, {})
+    store.log_points("r1", [Point("loss", 1.0, 0, step) for step in range(2500)])
+    store.log_params("r1", {str(i): "x" for i in range(250)})
+    store.set_tags("r1", {str(i): "x" for i in range(150)})
+    # Metrics at most 1000 a call, params and tags 100 (MLflow's REST API, "Log batch").
+    assert taken.sizes == [1000, 1000, 500, 100, 100, 50, 100, 50]
 
 
 # The record of the whole DAG

@@ -24,6 +24,11 @@ SECTIONS = {
 PICTURES = {"num_train": 240, "num_test": 120, "num_judge": 120}
 
 
+def forget_accelerator() -> None:
+    """Makes Accelerate forget the one precision that it allows a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def small_params(**sections: dict[str, Any]) -> Params:
     """Returns tiny params in float32 with some values of some sections changed."""
     raw = tiny_params()
@@ -54,9 +59,10 @@ class Workspace:
         """Runs stages in this process, as if each had one of its own."""
         threads = torch.get_num_threads()
         for stage in stages:
-            AcceleratorState._reset_state(reset_partial_state=True)
+            forget_accelerator()
             module = importlib.import_module(f"stages.{stage}")
             module.run(self.layout, **{SECTIONS[stage]: getattr(self.params, SECTIONS[stage])})
+        forget_accelerator()
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
         return self

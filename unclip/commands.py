@@ -93,10 +93,12 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
     from unclip.painting import paint_rows, provenance
     from unclip.pipeline import Settings, UnCLIP
     from unclip.png import save_png
+    from unclip.tokenizer import tokenize
 
     machine = open_machine(sample.precision)
     system = UnCLIP.load(models, machine.device)
     prompts = list(prompts) or system.prompts
+    tokenize(prompts, system.text_length)  # what can not be read can not be printed either
     _warn_of_unknown_words(prompts, system.words, system.unknown_words)
     settings = Settings.of(sample)
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)

@@ -105,7 +105,7 @@ def open_machine(precision: str) -> Machine:
     torch.set_num_threads(num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before it is written; filling it all costs 7 % of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted == "auto":
         wanted = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if wanted == "cuda":

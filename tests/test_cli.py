@@ -1,0 +1,328 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cli
+from unclip.commands import _image, _slugs
+
+REPO = Path(__file__).resolve().parent.parent
+PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, on_cpu):
+    """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
+
+    def run_cli(*arguments):
+        from workspace import forget_accelerator
+
+        forget_accelerator()
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run_cli
+
+
+@pytest.fixture(scope="module")
+def painted(trained, tmp_path_factory):
+    """A folder of pictures painted once, for tests that only look."""
+    folder = tmp_path_factory.mktemp("painted")
+    command = [
+        sys.executable,
+        "cli.py",
+        "sample",
+        "a large red circle",
+        "a small blue star",
+        *PAINT,
+    ]
+    command += ["--from", str(trained.layout.root), "--out", str(folder)]
+    environment = {"PATH": "", "UNCLIP_DEVICE": "cpu", "UNCLIP_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Help
+
+
+def test_help_names_every_command(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert {"sample", "log"} <= set(out.split())
+
+
+def test_help_of_sample_names_every_option(run):
+    status, out, _ = run("sample", "--help")
+    assert status == 0
+    for option in (
+        *("--num", "--seed", "--guidance", "--prior-guidance", "--steps", "--sampler"),
+        *("--rev", "--from", "--out"),
+    ):
+        assert option in out
+
+
+def test_help_imports_nothing_slow():
+    code = (
+        "import sys; sys.argv = ['cli.py', 'sample', '--help']; import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print('IMPORTED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    imported = {name.partition(".")[0] for name in done.stdout.partition("IMPORTED")[2].split()}
+    assert "typer" in imported
+    assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate"} == set()
+
+
+# Mistakes: a line that names what is wrong, a status that is not 0, no traceback
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--num", "0"], "--num"),
+        (["--num", "65"], "--num"),
+        (["--num", "two"], "--num"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "1.5"], "--seed"),
+        (["--steps", "0"], "--steps"),
+        (["--guidance", "-1"], "--guidance"),
+        (["--guidance", "nan"], "--guidance"),
+        (["--guidance", "much"], "--guidance"),
+        (["--nmu", "3"], "--nmu"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_makes_no_sense_is_named(run, trained, arguments, named):
+    status, out, err = run("sample", "a", *arguments, "--from", trained.layout.root)
+    assert status == 2
+    assert named in err
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--sampler", "euler"],
+            "sample.sampler: 'euler' is not allowed; expected 'dpmpp_2m', 'dd",
+        ),
+        (["--steps", "1000000"], "sample.steps: 1000000 is more than decoder.num_timesteps "),
+        (["--seed", str(2**63)], "sample.seed: 9223372036854775808 is not allowed; expected less"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_a_value_that_params_would_refuse_is_one_line(run, trained, arguments, line):
+    status, out, err = run("sample", "a", *arguments, "--from", trained.layout.root)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: options: {line}")
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_command_is_named(run):
+    status, _, err = run("smaple")
+    assert status == 2
+    assert "smaple" in err
+
+
+@pytest.mark.parametrize("what", ["empty folder", "no folder"])
+def test_where_nothing_is_trained_a_line_says_what_trains_it(run, tmp_path, what):
+    source = tmp_path if what == "empty folder" else tmp_path / "nowhere"
+    status, out, err = run("sample", "a", "--from", source)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: {source}: nothing is trained there yet; `dvc repro` trains")
+    assert err.count("\n") == 1
+
+
+def test_a_network_that_is_not_trained_yet_is_named(run, trained, tmp_path):
+    (tmp_path / "models" / "decoder").mkdir(parents=True)
+    status, _, err = run("sample", "a", "--from", tmp_path, "--out", tmp_path / "out")
+    assert status == 1
+    assert re.fullmatch(r"error: .*clip: not there yet; .*train_clip.*\n", err)
+
+
+def test_a_revision_and_a_folder_together_are_refused(run):
+    status, _, err = run("sample", "a", "--rev", "main", "--from", "here")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: --rev and --from: ")
+
+
+def test_a_revision_that_is_not_there_is_named(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run("sample", "a", "--rev", "no-such-experiment")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: --rev no-such-experiment: ")
+
+
+def test_a_file_where_the_folder_should_be_is_named(run, trained, tmp_path):
+    (tmp_path / "out").write_text("")
+    status, _, err = run("sample", "a", "--from", trained.layout.root, "--out", tmp_path / "out")
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"--out {tmp_path / 'out'}" in err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "what"),
+    [
+        ("", "is empty"),
+        (" \t ", "is empty"),
+        ("word " * 40, "is 200 bytes; expected at most 62"),
+        ("a\x02b", "is the control character 2"),
+        ("a\x00b", "is the control character 0"),
+        ("\udcff", "half a surrogate pair"),
+    ],
+    ids=repr,
+)
+def test_a_prompt_that_can_not_be_read_is_one_line(run, trained, tmp_path, prompt, what):
+    out_folder = tmp_path / "out"
+    status, out, err = run(
+        "sample", "a circle", prompt, "--from", trained.layout.root, "--out", out_folder
+    )
+    assert (status, out) == (1, "")
+    assert what in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("error: caption ")
+    assert "Traceback" not in err
+    assert pictures(out_folder) == []
+
+
+# Warnings
+
+
+def test_words_that_were_never_trained_are_named_beside_some_that_were(run, trained, tmp_path):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
+    status, _, err = run("sample", "a large red hat", *arguments)
+    assert status == 0
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: hat: never seen in training")
+    assert "circle" in warning
+
+
+def test_known_words_bring_no_warning(run, trained, tmp_path):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
+    assert "warning" not in run("sample", "A LARGE red circle.", *arguments)[2]
+
+
+@pytest.mark.parametrize("prompt", ["🐈 [red]", "é ü 漢字"])
+def test_any_text_can_be_painted(run, trained, tmp_path, prompt):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
+    status, _, err = run("sample", prompt, *arguments)
+    assert status == 0
+    assert prompt.split()[0] in err
+
+
+# Pictures
+
+
+def test_each_picture_has_a_file_and_the_grid_one_more(painted):
+    assert pictures(painted) == [
+        "a-large-red-circle_seed7.png",
+        "a-large-red-circle_seed8.png",
+        "a-small-blue-star_seed7.png",
+        "a-small-blue-star_seed8.png",
+        "grid.png",
+    ]
+    with Image.open(painted / "a-large-red-circle_seed7.png") as image:
+        assert image.size == (16, 16)
+
+
+def test_the_pictures_are_what_the_system_paints(run, painted, trained):
+    import torch
+
+    from unclip.machine import open_machine
+    from unclip.params import load_params
+    from unclip.pipeline import Settings, UnCLIP
+
+    run("--help")  # forgets the precision of other tests
+    sample = load_params(REPO / "params.yaml").sample.model_copy(update={"steps": 3})
+    system = UnCLIP.load(trained.layout.models)
+    torch.use_deterministic_algorithms(False)
+    with open_machine(sample.precision).accelerator.autocast():
+        expected = system.sample(["a small blue star"], [8], Settings.of(sample))[0]
+    with Image.open(painted / "a-small-blue-star_seed8.png") as image:
+        found = np.array(image).transpose(2, 0, 1)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_painting_again_gives_the_same_bytes(run, painted, trained, tmp_path):
+    prompts = ["a large red circle", "a small blue star"]
+    run("sample", *prompts, *PAINT, "--from", trained.layout.root, "--out", tmp_path)
+    for path in painted.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_picture_carries_all_that_painted_it(painted, trained):
+    from unclip.artifacts import weights_hash
+
+    with Image.open(painted / "a-small-blue-star_seed8.png") as image:
+        text = dict(image.text)
+    for kind in ("clip", "prior", "decoder"):
+        assert text.pop(f"checkpoint.{kind}") == weights_hash(trained.layout.model(kind))
+    assert (text.pop("prompt"), text.pop("seed")) == ("a small blue star", "8")
+    assert text.pop("decoder.steps") == "3"
+    solver = {"sampler", "steps", "eta", "guidance"}
+    rest = {f"prior.{key}" for key in (*solver, "candidates")}
+    rest |= {f"decoder.{key}" for key in solver - {"steps"}}
+    assert set(text) == rest | {"precision"}
+
+
+def test_no_picture_carries_a_time_a_host_or_a_commit(painted):
+    with Image.open(painted / "grid.png") as image:
+        image.load()
+        assert set(image.info) == set(image.text)
+        assert not [key for key in image.info if re.search(r"\b(time|date|host|commit)", key)]
+        assert image.text["prompts"] == "a large red circle\na small blue star"
+        assert image.text["seeds"] == "7 8"
+
+
+def test_options_win_over_params(run, trained, tmp_path):
+    options = {"--sampler": "ddim", "--guidance": "3.5", "--prior-guidance": "1.25"}
+    flat = [part for pair in options.items() for part in pair]
+    arguments = ["--num", "1", "--steps", "2", "--from", trained.layout.root, "--out", tmp_path]
+    run("sample", "a large red circle", *flat, *arguments)
+    with Image.open(tmp_path / "grid.png") as image:
+        found = [image.text[k] for k in ("decoder.sampler", "decoder.guidance", "prior.guidance")]
+    assert found == ["ddim", "3.5", "1.25"]
+
+
+def test_without_a_prompt_the_data_sets_own_are_painted(run, trained, tmp_path):
+    import json
+
+    arguments = ["--num", "1", "--steps", "2", "--from", trained.layout.models, "--out", tmp_path]
+    assert run("sample", *arguments)[0] == 0
+    about = json.loads((trained.layout.prepared / "dataset.json").read_text())
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.text["prompts"].split("\n") == about["prompts"]
+
+
+def test_prompts_that_look_alike_have_files_of_their_own(run, trained, tmp_path):
+    arguments = ["--num", "1", "--steps", "2", "--from", trained.layout.root, "--out", tmp_path]
+    run("sample", "a red circle", "A red circle!", "a red circle", *arguments)
+    assert len(pictures(tmp_path)) == 4
+
+
+def test_file_names_are_distinct_and_short_whatever_the_prompts():
+    prompts = ["a b", "a-b", "a b--2", "🐈", "🐕", "漢" * 300, "../../etc", "", "con", "a b"]
+    names = _slugs(prompts)
+    assert len(set(names)) == len(prompts)
+    assert all(re.fullmatch(r"[\w-]+", name) for name in names)
+    assert all(len(name.encode()) <= 200 for name in names)
+
+
+def test_a_grey_picture_has_one_channel():
+    assert _image(np.zeros((1, 4, 4), np.uint8)).mode == "L"
+    assert _image(np.zeros((3, 4, 4), np.uint8)).mode == "RGB"

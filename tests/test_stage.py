@@ -1,0 +1,85 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from unclip.errors import UserError
+from unclip.layout import Layout
+from unclip.stage import declared_sections, exit_status
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    shutil.copy(REPO / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  paint:\n    params: [sample, data]\n  bare: {}\n"
+    )
+    return Layout(tmp_path)
+
+
+def test_a_stage_is_handed_the_sections_it_declares_and_no_others(layout):
+    handed = []
+
+    def run(layout, **sections):
+        handed.append((layout, sections))
+
+    assert exit_status("paint", run, layout) == 0
+    assert exit_status("bare", run, layout) == 0
+    assert handed[0][0] == layout
+    assert [set(sections) for _, sections in handed] == [{"sample", "data"}, set()]
+    assert handed[0][1]["sample"].num_judged >= 10
+
+
+def test_a_value_that_a_stage_does_not_declare_can_not_be_read(layout):
+    def run(layout, sample, data):
+        return sample.lr
+
+    with pytest.raises(AttributeError):
+        exit_status("paint", run, layout)
+
+
+def test_params_are_validated_as_a_whole_before_any_work(layout, capsys):
+    text = layout.params.read_text()
+    layout.params.write_text(text.replace("judge:\n", "judge:\n  sed: 1\n"))
+    assert exit_status("paint", lambda *_, **__: pytest.fail("it ran"), layout) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(
+        f"error: {layout.params}: judge.sed: unknown key (did you mean judge.seed?)"
+    )
+
+
+def test_each_line_of_a_users_mistake_is_a_line_of_its_own(layout, capsys):
+    def run(layout, **sections):
+        raise UserError("a: one\nb: two")
+
+    assert exit_status("paint", run, layout) == 1
+    assert capsys.readouterr().err == "error: a: one\nerror: b: two\n"
+
+
+def test_an_interrupted_stage_does_not_end_well(layout, capsys):
+    def run(layout, **sections):
+        raise KeyboardInterrupt
+
+    assert exit_status("paint", run, layout) == 130
+    assert capsys.readouterr().err.startswith("error: paint was interrupted")
+
+
+def test_a_programmers_mistake_keeps_its_traceback(layout):
+    def run(layout, **sections):
+        raise AssertionError("shapes differ")
+
+    with pytest.raises(AssertionError, match="shapes differ"):
+        exit_status("paint", run, layout)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "stages: {}\n", "- a\n", "a: [\n", "stages: {x: 3}\n"]
+)
+def test_a_stage_that_dvc_yaml_does_not_have_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "dvc.yaml").write_text(content)
+    with pytest.raises(UserError, match="no stage 'x'; run from the folder that"):
+        declared_sections(tmp_path / "dvc.yaml", "x")

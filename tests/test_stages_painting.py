@@ -1,0 +1,220 @@
+"""The stages that paint and judge, for real but tiny."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_stages_training import copy_of, poison
+from workspace import Workspace
+
+from stages.sample import judged_captions
+from unclip.artifacts import weights_hash
+from unclip.data import Prepared
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+JUDGED = ("images", "caption_index", "prior_embeds")
+
+
+@pytest.fixture(scope="module")
+def judged(trained, tmp_path_factory) -> Workspace:
+    """A copy of the trained workspace in which evaluate has run, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCLIP_TRACKING", "off")
+        patch.setenv("UNCLIP_DEVICE", "cpu")
+        return copy_of(trained, tmp_path_factory.mktemp("judged") / "copy").run("evaluate")
+
+
+def arrays(workspace):
+    return {name: np.load(workspace.layout.judged / f"{name}.npy") for name in JUDGED}
+
+
+def figures(workspace):
+    return json.loads(workspace.layout.metrics("evaluate").read_text())
+
+
+@pytest.fixture
+def no_charts(monkeypatch):
+    """Spares evaluate its charts, which take most of its time."""
+    for chart in ("bar_accuracies", "curves"):
+        monkeypatch.setattr(f"stages.evaluate.{chart}", lambda *_: Image.new("RGB", (1, 1)))
+
+
+# sample
+
+
+def test_painting_again_gives_the_same_bytes(trained, tmp_path):
+    again = copy_of(trained, tmp_path / "copy").run("sample")
+    for path in ("grid.png", "trajectory.png", *(f"judged/{name}.npy" for name in JUDGED)):
+        ours, theirs = (w.layout.root / "samples" / path for w in (again, trained))
+        assert ours.read_bytes() == theirs.read_bytes(), path
+
+
+def test_the_batch_size_changes_no_picture(trained, tmp_path):
+    other = copy_of(trained, tmp_path / "copy", sample={"batch_size": 7}).run("sample")
+    ours, theirs = arrays(other), arrays(trained)
+    assert np.abs(ours["images"].astype(int) - theirs["images"]).max() <= 1
+    assert np.abs(ours["prior_embeds"] - theirs["prior_embeds"]).max() < 1e-4
+
+
+def test_more_judged_pictures_change_nothing_of_the_grid(trained, tmp_path):
+    other = copy_of(trained, tmp_path / "copy", sample={"num_judged": 90}).run("sample")
+    assert other.layout.grid.read_bytes() == trained.layout.grid.read_bytes()
+
+
+def test_another_seed_paints_other_pictures(trained, tmp_path):
+    other = copy_of(trained, tmp_path / "copy", sample={"seed": 100}).run("sample")
+    assert not np.array_equal(arrays(other)["images"], arrays(trained)["images"])
+
+
+def test_judged_pictures_go_round_the_captions_and_each_is_another(trained):
+    data, found = Prepared(trained.layout.prepared), arrays(trained)
+    counts = Counter(found["caption_index"].tolist())
+    seen = [counts[i] for i in range(len(data.captions)) if i not in data.held_out_captions]
+    assert sum(seen) == trained.params.sample.num_judged
+    assert max(seen) - min(seen) <= 1
+    assert {counts[i] for i in data.held_out_captions} == {max(seen)}
+    assert len(found["images"]) == len(found["prior_embeds"]) == sum(counts.values())
+    assert len({picture.tobytes() for picture in found["images"]}) == len(found["images"])
+    assert np.linalg.norm(found["prior_embeds"], axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_of_more_captions_than_pictures_a_seeded_choice_is_judged(trained):
+    data = Prepared(trained.layout.prepared)
+    few = [
+        judged_captions(
+            data, trained.params.sample.model_copy(update={"num_judged": 10, "seed": s})
+        )
+        for s in (0, 0, 1)
+    ]
+    chosen = [caption.tolist()[:10] for caption in few]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert len(set(chosen[0])) == 10
+    assert not set(chosen[0]) & set(data.held_out_captions)
+
+
+@pytest.mark.parametrize("name", ["grid", "trajectory"])
+def test_figures_carry_what_painted_them(trained, name):
+    with Image.open(getattr(trained.layout, name)) as image:
+        text = dict(image.text)
+    data, sample = Prepared(trained.layout.prepared), trained.params.sample
+    assert text["prompts"].split("\n") == data.prompts
+    assert text["seeds"] == ("0 1" if name == "grid" else "0")
+    assert (text["decoder.steps"], text["prior.steps"]) == (
+        str(sample.steps),
+        str(sample.prior_steps),
+    )
+    assert text["precision"] == "fp32"
+    for kind in ("clip", "prior", "decoder"):
+        assert text[f"checkpoint.{kind}"] == weights_hash(trained.layout.model(kind))
+
+
+def test_the_trajectory_shows_ten_moments_and_ends_with_the_finished_picture(
+    trained, tmp_path, monkeypatch
+):
+    shown = {}
+
+    def remember(frames, prompts, timesteps):
+        shown.update(frames=frames, timesteps=timesteps)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("stages.sample.trajectory", remember)
+    workspace = copy_of(trained, tmp_path / "copy", sample={"steps": 25}).run("sample")
+    timesteps = shown["timesteps"]
+    assert (len(timesteps), timesteps[0], timesteps[-1]) == (10, 999, 0)
+    assert timesteps == sorted(timesteps, reverse=True)
+    assert shown["frames"].shape[:2] == (8, 10)
+
+    from unclip.painting import paint_rows
+    from unclip.pipeline import Settings, UnCLIP
+
+    system = UnCLIP.load(workspace.layout.models)
+    data = Prepared(workspace.layout.prepared)
+    rows = paint_rows(system, data.prompts, [0], Settings.of(workspace.params.sample))
+    assert np.abs(shown["frames"][:, -1].astype(int) - rows[:, 0]).max() <= 1
+
+
+# evaluate
+
+
+def test_every_figure_is_finite_and_has_its_floor_or_ceiling_beside_it(judged):
+    found = figures(judged)
+    for name, reference in {
+        "frechet_distance": "frechet_distance_floor",
+        "kernel_distance": "kernel_distance_floor",
+        "joint_accuracy": "judge_real_accuracy",
+        "colour_accuracy": "judge_real_colour_accuracy",
+        "joint_accuracy_held_out": "judge_real_accuracy",
+        "prior_cosine": "prior_cosine_text_baseline",
+        "accuracy_per_caption": "judge_real_per_caption",
+    }.items():
+        assert {name, reference} <= set(found)
+    numbers = [v for v in found.values() if not isinstance(v, dict)]
+    numbers += [v for d in found.values() if isinstance(d, dict) for v in d.values()]
+    assert all(math.isfinite(number) for number in numbers)
+
+
+def test_evaluating_again_gives_the_same_figures(judged, tmp_path, no_charts):
+    assert figures(copy_of(judged, tmp_path / "copy").run("evaluate")) == figures(judged)
+
+
+def test_the_headline_is_part_of_the_figures_and_at_most_ten(judged):
+    headline = json.loads(judged.layout.metrics("headline").read_text())
+    everything = figures(judged) | json.loads(judged.layout.metrics("train_clip").read_text())
+    assert len(headline) <= 10
+    assert all(everything[name] == value for name, value in headline.items())
+
+
+def test_test_pictures_in_place_of_painted_ones_reach_the_real_figures(judged, tmp_path, no_charts):
+    workspace = copy_of(judged, tmp_path / "copy")
+    folder, test = workspace.layout.judged, workspace.layout.prepared / "test"
+    for name in ("images", "caption_index"):
+        np.save(folder / f"{name}.npy", np.load(test / f"{name}.npy"))
+    np.save(folder / "prior_embeds.npy", np.load(workspace.layout.embeddings / "test.npy"))
+    found, before = figures(workspace.run("evaluate")), figures(judged)
+    assert found["accuracy_per_caption"] == found["judge_real_per_caption"]
+    assert found["frechet_distance"] < before["frechet_distance"]
+    assert found["prior_cosine"] > before["prior_cosine"]
+
+
+def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
+    before = figures(judged)
+    workspace = copy_of(judged, tmp_path / "copy")
+    data = Prepared(workspace.layout.prepared)
+    images = np.load(workspace.layout.judged / "images.npy")
+    captions = np.load(workspace.layout.judged / "caption_index.npy")
+    images[np.isin(captions, data.held_out_captions)] = 0
+    np.save(workspace.layout.judged / "images.npy", images)
+    found = figures(workspace.run("evaluate"))
+    for name in ("joint_accuracy", "frechet_distance", "kernel_distance", "prior_cosine"):
+        assert found[name] == before[name]
+
+
+def test_the_judges_own_accuracy_is_that_of_its_training(judged):
+    own = json.loads(judged.layout.metrics("train_judge").read_text())
+    assert figures(judged)["judge_real_accuracy"] == own["test_joint_accuracy"]
+
+
+def test_a_plot_stands_for_the_accuracy_and_each_training(judged):
+    plots = judged.layout.plot("accuracy").parent
+    trainings = ("train_clip", "train_decoder", "train_judge", "train_prior")
+    assert sorted(p.name for p in plots.iterdir()) == [
+        f"{name}.png" for name in ("accuracy", *trainings)
+    ]
+
+
+def test_evaluate_reads_no_network_but_the_judge(judged, tmp_path, no_charts):
+    import shutil
+
+    workspace = copy_of(judged, tmp_path / "copy")
+    for kind in ("clip", "prior", "decoder"):
+        shutil.rmtree(workspace.layout.model(kind))
+    assert figures(workspace.run("evaluate")) == figures(judged)
+
+
+def test_validation_pictures_are_not_judged(judged, tmp_path, no_charts):
+    workspace = copy_of(judged, tmp_path / "copy")
+    poison(workspace.layout.prepared / "val", "images", "caption_index", "attributes")
+    assert figures(workspace.run("evaluate")) == figures(judged)
