@@ -28,7 +28,7 @@ def test_the_bytes_between_start_and_end_are_the_caption():
 
 
 def test_every_token_is_in_the_vocabulary():
-    tokens, _ = tokenize(["ÿ🙂\x7f~", "a"], 32)
+    tokens, _ = tokenize(["ÿ🙂\x7f~\U0010ffff", "a"], 32)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < VOCAB_SIZE
 
 
