@@ -242,6 +242,50 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
+def test_a_whole_training_equals_a_naive_loop(run):
+    torch.manual_seed(0)
+    model, naive = (nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)) for _ in range(2))
+    naive.load_state_dict(model.state_dict())
+    run(model=model, grad_clip=0.3, weight_decay=0.1)
+
+    matrices, vectors = [naive[0].weight, naive[2].weight], [naive[0].bias, naive[2].bias]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=0.02,
+    )
+    for step in range(12):
+        rate = (
+            0.02 * (step + 1) / 3 if step < 2 else 0.01 * (1 + math.cos(math.pi * (step - 2) / 9))
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        toy_loss(naive, step).backward()
+        gradients = [p.grad for p in (*matrices, *vectors)]
+        norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+        for gradient in gradients:
+            gradient *= min(1.0, 0.3 / norm)
+        optimizer.step()
+    for name, tensor in naive.state_dict().items():
+        assert torch.allclose(model.state_dict()[name], tensor, atol=1e-5), name
+
+
+def test_every_step_drops_out_something_else_and_the_same_in_every_run(run):
+    def masks():
+        found = []
+
+        def loss(model, step):
+            found.append(tuple(model.dropout(torch.ones(64)).tolist()))
+            return toy_loss(model, step)
+
+        run(loss=loss)
+        return found
+
+    first = masks()
+    assert len(set(first)) == 12
+    assert masks() == first
+
+
 def test_the_loss_falls(run):
     log = Log()
     run(train_steps=120, val_every=120, log=log)
@@ -428,7 +472,7 @@ def test_a_long_training_has_about_200_rows_of_averages(run):
 
     def loss(model, step):
         value = toy_loss(model, step)
-        losses.append(float(value))
+        losses.append(float(value.detach()))
         return value
 
     run(loss=loss, train_steps=405, val_every=405)
