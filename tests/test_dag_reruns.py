@@ -158,7 +158,7 @@ def test_what_is_compiled_or_cached_beside_the_code_reruns_nothing(lab):
     assert rerun(lab, "dvc", "repro") == set()
 
 
-def test_nothing_to_do_costs_little_more_than_with_empty_stages(lab, tmp_path):
+def test_nothing_to_do_costs_little_more_than_with_eight_empty_stages(lab, tmp_path):
     empty = Lab.beside(tmp_path / "empty")
     (empty.root / ".dvc").mkdir()
     shutil.copy(REPO / ".dvc" / "config", empty.root / ".dvc")
@@ -170,9 +170,10 @@ def test_nothing_to_do_costs_little_more_than_with_empty_stages(lab, tmp_path):
     (empty.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}), encoding="utf-8")
     empty.start_git()
     empty.run("dvc", "repro")
-    ours, least = (min(nothing_to_do(each) for _ in range(2)) for each in (lab, empty))
-    # DVC parses params.yaml once for each stage, and the longer dvc.lock: most of the difference.
-    assert ours <= 2.0 * least
+    # In turns, and the best of some, so that a busy machine is busy for both.
+    seconds = [(nothing_to_do(lab), nothing_to_do(empty)) for _ in range(4)]
+    ours, least = map(min, zip(*seconds, strict=True))
+    assert ours <= 1.5 * least
 
 
 def nothing_to_do(lab: Lab) -> float:

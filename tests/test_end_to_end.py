@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dag import REPO, STAGES, outs
@@ -276,11 +277,8 @@ def test_a_typo_stops_a_stage_with_one_line_before_any_work(spoiled):
 
 
 def test_an_interrupted_training_is_not_recorded(spoiled):
-    params = tiny_params()
-    params["decoder"] |= {"train_steps": 10**6, "paint_every": 1}
-    write_params(spoiled.root / "params.yaml", params)
     lock = (spoiled.root / "dvc.lock").read_bytes()
-    status, said = interrupt_once_painted(spoiled)
+    status, said = interrupt_training(spoiled, lambda dvc: os.killpg(dvc, signal.SIGINT))
     assert status != 0
     assert "train_decoder was interrupted" in said
     assert "Traceback" not in said
@@ -289,8 +287,31 @@ def test_an_interrupted_training_is_not_recorded(spoiled):
     assert "train_decoder" in yaml.safe_load(spoiled.run("dvc", "status", "--json"))
 
 
-def interrupt_once_painted(lab: Lab) -> tuple[int, str]:
-    """Exit status and words of a training that meets Ctrl-C after its first step."""
+def test_a_stage_that_alone_is_interrupted_fails(spoiled):
+    # After Ctrl-C, DVC gives up by itself; here it has only the stage's exit status to go by.
+    lock = (spoiled.root / "dvc.lock").read_bytes()
+    status, said = interrupt_training(spoiled, interrupt_stage_alone)
+    assert status != 0
+    assert "exited with 130" in said
+    assert (spoiled.root / "dvc.lock").read_bytes() == lock
+
+
+def interrupt_stage_alone(dvc: int) -> None:
+    stages = [p for p in psutil.Process(dvc).children(recursive=True) if "-m" in p.cmdline()]
+    stages[-1].send_signal(signal.SIGINT)
+
+
+def interrupt_training(lab: Lab, interrupt: Callable[[int], None]) -> tuple[int, str]:
+    """Exit status and words of DVC whose endless training is interrupted after its first step.
+
+    Args:
+        lab: where it trains.
+        interrupt: called with the process id of DVC, which leads a process group of its own.
+    """
+    params = tiny_params()
+    params["decoder"] |= {"train_steps": 10**6, "paint_every": 1}
+    write_params(lab.root / "params.yaml", params)
+    first = lab.root / "samples" / "train_decoder" / "step_000001.png"
     with subprocess.Popen(
         ["dvc", "repro", "train_decoder"],
         cwd=lab.root,
@@ -302,10 +323,9 @@ def interrupt_once_painted(lab: Lab) -> tuple[int, str]:
         # A test run in the background may have been started deaf to it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        first = lab.root / "samples" / "train_decoder" / "step_000001.png"
         while process.poll() is None and not first.exists():
             time.sleep(0.1)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
+            interrupt(process.pid)
         said, _ = process.communicate()
     return process.returncode, said
