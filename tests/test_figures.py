@@ -238,8 +238,8 @@ TRAIN_BLUE, VAL_VERMILION = (0, 114, 178), (213, 94, 0)
 @pytest.fixture
 def drawn(monkeypatch):
     """Collects the matplotlib figures behind the charts."""
-    found, render = [], charts._render
-    monkeypatch.setattr(charts, "_render", lambda f, title: found.append(f) or render(f, title))
+    found, render = [], charts.render
+    monkeypatch.setattr(charts, "render", lambda f, title: found.append(f) or render(f, title))
     return found
 
 

@@ -56,13 +56,13 @@ def curves(history: Mapping[str, Series] | str | Path, title: str) -> Image.Imag
         raise UserError(f"curves of {title}: no finite value to draw; train a step or more first")
     names = sorted(panels, key=lambda name: (name == "lr", not name.endswith("loss")))
     ratios = [3.2 if name.endswith("loss") else 1.0 for name in names]
-    with _plain_matplotlib():
-        figure = _figure(8, 1.15 * sum(ratios) + 0.8)
+    with plain_matplotlib():
+        figure = new_figure(8, 1.15 * sum(ratios) + 0.8)
         rows = figure.subplots(len(names), sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
         for axes, name in zip(rows, names, strict=True):
             _draw_panel(axes, name, panels[name])
         rows[-1].set_xlabel("step")
-        return _render(figure, title)
+        return render(figure, title)
 
 
 def read_history(path: str | Path) -> dict[str, list[tuple[int, float]]]:
@@ -109,10 +109,10 @@ def bar_accuracies(
     real = [(reference or {}).get(caption, math.nan) for caption in captions]
     labels = ["\n".join(textwrap.wrap(c, 34, break_on_hyphens=False)) for c in captions]
     lines = max((label.count("\n") for label in labels), default=0) + 1.5  # sets every row
-    with _plain_matplotlib():
+    with plain_matplotlib():
         if not captions:
-            return _render(_figure(8, 0.8), f"{title}\nno accuracy was measured")
-        figure = _figure(8, 0.17 * lines * len(labels) + 1.3)
+            return render(new_figure(8, 0.8), f"{title}\nno accuracy was measured")
+        figure = new_figure(8, 0.17 * lines * len(labels) + 1.3)
         axes = figure.subplots()
         places = range(len(captions))
         axes.barh(
@@ -129,7 +129,7 @@ def bar_accuracies(
         axes.grid(axis="x")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return _render(figure, title)
+        return render(figure, title)
 
 
 def _draw_column(axes: "Axes", x: float, heading: str, values: Sequence[float], ink: str) -> None:
@@ -201,7 +201,7 @@ def _moving_average(values: npt.NDArray[np.float64], window: int) -> npt.NDArray
 
 
 @contextmanager
-def _plain_matplotlib() -> Iterator[None]:
+def plain_matplotlib() -> Iterator[None]:
     """Sets our look over matplotlib's own defaults, whatever the user's matplotlibrc says."""
     import matplotlib
 
@@ -217,7 +217,7 @@ def _plain_matplotlib() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """Returns an empty figure of (width, height) inches at 150 dots per inch."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -225,7 +225,7 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure((width, height), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.1))
 
 
-def _render(figure: "Figure", title: str) -> Image.Image:
+def render(figure: "Figure", title: str) -> Image.Image:
     """Returns the drawn figure; the object API keeps no figure alive and needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
