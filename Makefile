@@ -1,7 +1,7 @@
 # Everything runs inside .venv, which tools/setup.sh makes on first use.
 WITH_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help run test test-fast lint setup
+.PHONY: help run test test-fast test-faults lint setup
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -16,10 +16,13 @@ run: setup  ## set up, train and paint (dvc repro), say where the results are
 	@$(WITH_VENV) python tools/summary.py
 
 test: lint  ## set up, lint, and run every test, the slow ones too
-	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m '' -n 2 --dist loadscope
+	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m 'not faults' -n 2 --dist loadscope
 
 test-fast: setup  ## the fast tests alone, the same as a bare `pytest`
 	@$(WITH_VENV) pytest
+
+test-faults: setup  ## kill and damage again and again: many minutes, apart from `make test`
+	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m faults -n 2 --dist loadscope
 
 lint: setup  ## ruff check, ruff format --check, mypy
 	@$(WITH_VENV) ruff check

@@ -1,6 +1,7 @@
 """The command line of unCLIP Lab: `python cli.py --help`."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,43 @@ def log(
     from unclip.commands import record
 
     record(force)
+
+
+class Trained(StrEnum):
+    """The stages that train a network."""
+
+    clip = "train_clip"
+    prior = "train_prior"
+    decoder = "train_decoder"
+    judge = "train_judge"
+
+
+@app.command()
+def profile(
+    stage: Annotated[Trained, typer.Argument(help="The training stage.")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps to profile.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Operators to show.")] = 15,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the whole trace to this JSON file.")
+    ] = None,
+) -> None:
+    """Show where the time of a training step goes, by operator, with the params of this folder.
+
+    Trains some steps on what the stages before it have left, and throws them away: no checkpoint,
+    metric or record changes.
+
+    Example: `python cli.py profile train_decoder --steps 50`
+    """
+    from stages import train_clip, train_decoder, train_judge, train_prior
+    from unclip.profiling import print_profile
+
+    modules = {
+        Trained.clip: train_clip,
+        Trained.prior: train_prior,
+        Trained.decoder: train_decoder,
+        Trained.judge: train_judge,
+    }
+    print_profile(modules[stage].Task, stage.value, count=steps, shown=top, trace=trace)
 
 
 def main() -> None:

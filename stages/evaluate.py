@@ -57,8 +57,8 @@ class Scene:
         data: the prepared data set.
         captions: (N,) int64, of the painted pictures.
         painted: the judge's verdict on them.
-        real_captions: (M,) int64, of the real test pictures.
-        real_attributes: (M, A) int64.
+        real_captions: (M,) int32, of the real test pictures.
+        real_attributes: (M, A) int16.
         real: the judge's verdict on them.
         prior_embeds: (N, D), what the painted pictures were painted from.
         text_embeds: (K, D), CLIP's embedding of every caption.
@@ -91,7 +91,6 @@ class Scene:
         images = np.load(layout.judged / "images.npy", mmap_mode="r")
         held_out = torch.zeros(len(data.captions), dtype=torch.bool)
         held_out[data.held_out_captions] = True
-        train_embeds = torch.from_numpy(np.array(embeddings.images("train")))
         return cls(
             data,
             torch.from_numpy(np.load(layout.judged / "caption_index.npy")),
@@ -102,7 +101,7 @@ class Scene:
             torch.from_numpy(np.load(layout.judged / "prior_embeds.npy")),
             embeddings.captions,
             torch.from_numpy(np.array(embeddings.images("test"))),
-            mean_per_caption(train_embeds, train.caption_index, len(data.captions)),
+            mean_per_caption(embeddings.images("train"), train.caption_index, len(data.captions)),
             held_out,
         )
 

@@ -2,27 +2,29 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_metrics
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
 from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
-from unclip.embeddings import write_array
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.clip import CLIP
 from unclip.models.contrastive import contrastive_loss
+from unclip.npy import create_npy
 from unclip.params import ClipParams
 from unclip.progress import track
 from unclip.seeding import derive_seed, generator
 from unclip.stage import main
 from unclip.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
-from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
-from unclip.training.fit import fit
+from unclip.training.run import trained
 
 STAGE = "train_clip"
 MODEL_KEYS = (
@@ -37,26 +39,12 @@ FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every capti
 def run(layout: Layout, clip: ClipParams) -> None:
     """Writes models/clip, data/embeddings, metrics and history."""
     machine = open_machine(clip.precision)
-    data = Prepared(layout.prepared)
-    task = Task.of(data, clip, machine)
-    config = {key: getattr(clip, key) for key in MODEL_KEYS}
-    config |= {"image_size": data.image_size, "in_channels": data.channels}
-    config |= {"vocab_size": VOCAB_SIZE}
-    torch.manual_seed(derive_seed(clip.seed, f"{STAGE} weights"))
-    with StageRun(STAGE, {"clip": clip.model_dump()}, {"precision": machine.precision}) as log:
-        fitted = fit(
-            CLIP(**config),
-            task.loss,
-            task.validate,
-            clip,
-            stage=STAGE,
-            accelerator=machine.accelerator,
-            log=log,
-            history_path=layout.history(STAGE),
-        )
+    task = Task.of(layout, clip, machine)
+    data = task.data
+    with trained(STAGE, task, clip, layout, machine) as (fitted, log):
         inputs = {"data": file_hash(layout.prepared / "dataset.json")}
         facts = {"dataset": data.name, "prompts": data.prompts, "words": trained_words(data)}
-        artifact = Artifact("clip", config, fitted.weights, facts, inputs)
+        artifact = Artifact("clip", task.config, fitted.weights, facts, inputs)
         save_artifact(layout.model("clip"), artifact)
         model = build(artifact, CLIP, layout.model("clip")).to(machine.device)
         assert isinstance(model, CLIP)
@@ -64,7 +52,6 @@ def run(layout: Layout, clip: ClipParams) -> None:
         figures = {f"val_{k.removeprefix('val_')}": v for k, v in fitted.metrics.items()}
         write_metrics(layout.metrics(STAGE), figures | zero_shot)
         log.log_metrics(clip.train_steps, zero_shot)
-        log.set_tags({"output_hash": weights_hash(layout.model("clip"))})
 
 
 def trained_words(data: Prepared) -> list[str]:
@@ -84,6 +71,7 @@ class Task:
         data: the prepared data set.
         clip: the params.
         machine: device and precision.
+        config: what CLIP is built from.
         tokens: (K, L) int64, the data set's distinct captions, on the device.
         mask: (K, L) bool.
     """
@@ -91,6 +79,7 @@ class Task:
     data: Prepared
     clip: ClipParams
     machine: Machine
+    config: dict[str, Any]
     tokens: Tensor
     mask: Tensor
     batches: ShuffledBatches
@@ -98,13 +87,22 @@ class Task:
     val: PreparedSplit
 
     @classmethod
-    def of(cls, data: Prepared, clip: ClipParams, machine: Machine) -> "Task":
-        """Returns the task of a data set."""
+    def of(cls, layout: Layout, clip: ClipParams, machine: Machine) -> "Task":
+        """Returns the task of a workspace."""
+        data = Prepared(layout.prepared)
+        config = {key: getattr(clip, key) for key in MODEL_KEYS}
+        config |= {"image_size": data.image_size, "in_channels": data.channels}
+        config |= {"vocab_size": VOCAB_SIZE}
         tokens, mask = trim_padding(*tokenize(data.captions, clip.text_length))
         tokens, mask = tokens.to(machine.device), mask.to(machine.device)
-        train, val = data.split("train"), data.split("val")
+        train, val = data.split("train"), data.split("val", clip.val_pictures)
         batches = ShuffledBatches(len(train), clip.batch_size, clip.seed, STAGE)
-        return cls(data, clip, machine, tokens, mask, batches, train, val)
+        return cls(data, clip, machine, config, tokens, mask, batches, train, val)
+
+    def new_model(self) -> CLIP:
+        """Returns CLIP with its first, seeded weights."""
+        torch.manual_seed(derive_seed(self.clip.seed, f"{STAGE} weights"))
+        return CLIP(**self.config)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step: augmented pictures against the distinct captions of them."""
@@ -127,7 +125,7 @@ class Task:
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss in fixed batches and, where captions are few, zero-shot accuracy."""
         assert isinstance(model, CLIP)
-        embeds, own = self._embed_images(model, self.val), self.val.caption_index
+        embeds, own = torch.cat(list(self._embed(model, self.val))), self.val.caption_index
         text_embeds, _ = model.encode_text(self.tokens, self.mask)
         scale = model.logit_scale.exp().clamp(max=100.0)
         losses = []
@@ -140,12 +138,14 @@ class Task:
             figures["zero_shot_accuracy"] = _share_nearest(embeds.cpu(), text_embeds.cpu(), own)
         return figures
 
-    def _embed_images(self, model: CLIP, pictures: PreparedSplit, flipped: bool = False) -> Tensor:
-        parts = []
-        for rows in torch.arange(len(pictures)).split(EMBED_BATCH):
-            images = self.data.normalise(pictures.gather(rows).to(self.machine.device))
-            parts.append(model.encode_image(images.flip(-1) if flipped else images).float())
-        return torch.cat(parts)
+    def _embed(
+        self, model: CLIP, pictures: PreparedSplit, flipped: bool = False
+    ) -> Iterator[Tensor]:
+        """Yields the embeddings of pictures in their order, (B, D) float32, some at a time."""
+        for start in range(0, len(pictures), EMBED_BATCH):
+            batch = torch.from_numpy(np.array(pictures.images[start : start + EMBED_BATCH]))
+            images = self.data.normalise(batch.to(self.machine.device))
+            yield model.encode_image(images.flip(-1) if flipped else images).float()
 
     @torch.inference_mode()
     def embed_all(self, model: CLIP, layout: Layout) -> dict[str, float]:
@@ -155,22 +155,25 @@ class Task:
         """
         folder = layout.embeddings
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         text_embeds, encodings = model.encode_text(self.tokens, self.mask)
         for name, array in (
             ("captions", text_embeds),
             ("caption_encodings", encodings),
             ("caption_mask", self.mask),
         ):
-            write_array(folder, name, array)
+            np.save(folder / f"{name}.npy", array.cpu().numpy())
         mirrored = self.clip.embed_flipped and self.data.allow_flip
         jobs = [(s, False) for s in ("train", "val", "test")]
         jobs += [(s, True) for s in ("train", "val") if mirrored]
         for split, flipped in track(jobs, "embedding", len(jobs)):
-            with self.machine.accelerator.autocast():
-                embeds = self._embed_images(model, self.data.split(split), flipped)
-            write_array(folder, f"{split}_flipped" if flipped else split, embeds)
-            if split == "test":
-                test_embeds = embeds.cpu()
+            path = folder / (f"{split}_flipped.npy" if flipped else f"{split}.npy")
+            pictures = self.data.split(split)
+            shape = (len(pictures), self.clip.embed_dim)
+            with create_npy(path, shape, np.float32) as file, self.machine.accelerator.autocast():
+                for embeds in self._embed(model, pictures, flipped):
+                    file.write(embeds.cpu().numpy().tobytes())
+        test_embeds = torch.from_numpy(np.load(folder / "test.npy"))
         return self._test_accuracy(test_embeds, text_embeds.cpu())
 
     def _test_accuracy(self, embeds: Tensor, text_embeds: Tensor) -> dict[str, float]:

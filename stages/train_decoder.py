@@ -25,7 +25,7 @@ from unclip.data import Prepared, PreparedSplit
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
 from unclip.layout import Layout
-from unclip.machine import open_machine
+from unclip.machine import Machine, open_machine
 from unclip.models.unet import UNet
 from unclip.params import DecoderParams
 from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
@@ -34,7 +34,8 @@ from unclip.stage import main
 from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
-from unclip.training.fit import Hook, fit
+from unclip.training.fit import Hook
+from unclip.training.run import trained
 
 STAGE = "train_decoder"
 MODEL_KEYS = (
@@ -50,45 +51,28 @@ ENLARGED = 4  # times, so that the small grid can be seen
 def run(layout: Layout, decoder: DecoderParams) -> None:
     """Writes models/decoder, metrics, history and the grids painted on the way."""
     machine = open_machine(decoder.precision)
-    data = Prepared(layout.prepared)
-    clip = describe(layout.model("clip"), "clip")
-    task = Task.of(data, Embeddings(layout.embeddings), decoder, clip.config, machine.device)
-    config = {key: getattr(decoder, key) for key in MODEL_KEYS}
-    config |= {key: clip.config[key] for key in ("embed_dim", "text_length")}
-    config |= {"image_size": data.image_size, "in_channels": data.channels}
-    config |= {"vocab_size": VOCAB_SIZE}
+    task = Task.of(layout, decoder, machine)
+    data = task.data
     shutil.rmtree(layout.painted_in_training, ignore_errors=True)
-    torch.manual_seed(derive_seed(decoder.seed, f"{STAGE} weights"))
-    with StageRun(
-        STAGE, {"decoder": decoder.model_dump()}, {"precision": machine.precision}
-    ) as log:
 
+    def painting(log: StageRun) -> tuple[Hook, ...]:
         def paint(step: int, model: nn.Module) -> None:
             with machine.accelerator.autocast():
                 painted = task.paint(model)
             save_grid(painted, layout.painted_in_training / f"step_{step:06d}.png", step, log)
 
-        fitted = fit(
-            UNet(**config),
-            task.loss,
-            task.validate,
-            decoder,
-            stage=STAGE,
-            accelerator=machine.accelerator,
-            log=log,
-            history_path=layout.history(STAGE),
-            ema_decay=decoder.ema_decay,
-            hooks=(Hook(decoder.paint_every, paint),),
-        )
+        return (Hook(decoder.paint_every, paint),)
+
+    made = layout.painted_in_training
+    with trained(STAGE, task, decoder, layout, machine, hooks=painting, made=made) as (fitted, _):
         facts = {"diffusion": asdict(task.diffusion), "mean": data.mean, "std": data.std}
         inputs = {
             "clip": weights_hash(layout.model("clip")),
             "data": file_hash(layout.prepared / "dataset.json"),
         }
-        artifact = Artifact("decoder", config, fitted.weights, facts, inputs)
+        artifact = Artifact("decoder", task.config, fitted.weights, facts, inputs)
         save_artifact(layout.model("decoder"), artifact)
         write_metrics(layout.metrics(STAGE), fitted.metrics)
-        log.set_tags({"output_hash": weights_hash(layout.model("decoder"))})
 
 
 def save_grid(pictures: Tensor, path: Path, step: int, log: StageRun) -> None:
@@ -110,6 +94,7 @@ class Task:
         embeddings: CLIP's.
         decoder: the params.
         device: where it computes.
+        config: what the UNet is built from.
         train: pictures to learn.
         val: pictures that measure the loss.
         text_tokens: (K, L) int64, the distinct captions.
@@ -120,6 +105,7 @@ class Task:
     embeddings: Embeddings
     decoder: DecoderParams
     device: str
+    config: dict[str, Any]
     train: PreparedSplit
     val: PreparedSplit
     text_tokens: Tensor
@@ -128,27 +114,32 @@ class Task:
     batches: ShuffledBatches
 
     @classmethod
-    def of(
-        cls,
-        data: Prepared,
-        embeddings: Embeddings,
-        decoder: DecoderParams,
-        clip_config: dict[str, Any],
-        device: str,
-    ) -> "Task":
-        """Returns the task of a data set and its embeddings."""
-        train, val = data.split("train"), data.split("val")
+    def of(cls, layout: Layout, decoder: DecoderParams, machine: Machine) -> "Task":
+        """Returns the task of a workspace."""
+        data = Prepared(layout.prepared)
+        clip = describe(layout.model("clip"), "clip")
+        config = {key: getattr(decoder, key) for key in MODEL_KEYS}
+        config |= {key: clip.config[key] for key in ("embed_dim", "text_length")}
+        config |= {"image_size": data.image_size, "in_channels": data.channels}
+        config |= {"vocab_size": VOCAB_SIZE}
+        train, val = data.split("train"), data.split("val", decoder.val_pictures)
         return cls(
             data,
-            embeddings,
+            Embeddings(layout.embeddings),
             decoder,
-            device,
+            machine.device,
+            config,
             train,
             val,
-            *trim_padding(*tokenize(data.captions, clip_config["text_length"])),
+            *trim_padding(*tokenize(data.captions, config["text_length"])),
             Diffusion.of(decoder),
             ShuffledBatches(len(train), decoder.batch_size, decoder.seed, STAGE),
         )
+
+    def new_model(self) -> UNet:
+        """Returns the UNet with its first, seeded weights."""
+        torch.manual_seed(derive_seed(self.decoder.seed, f"{STAGE} weights"))
+        return UNet(**self.config)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, some of its conditions dropped, each for itself."""
@@ -169,14 +160,14 @@ class Task:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss on validation pictures, nothing dropped, always with the same noise."""
-        losses, count = [], min(self.decoder.val_pictures, len(self.val))
-        for i, index in enumerate(torch.arange(count).split(VALIDATION_BATCH)):
+        losses = []
+        for i, index in enumerate(torch.arange(len(self.val)).split(VALIDATION_BATCH)):
             keep = torch.zeros(len(index), dtype=torch.bool)
             conditions = {**self._val_conditions(index), "drop_mask": keep, "text_drop_mask": keep}
             draws = generator(self.decoder.seed, f"{STAGE} validation", i)
             loss = self._loss(model, self.val.gather(index), conditions, draws)
             losses.append(float(loss) * len(index))
-        return {"val_loss": sum(losses) / count}
+        return {"val_loss": sum(losses) / len(self.val)}
 
     def paint(self, model: nn.Module) -> Tensor:
         """Returns real validation pictures and below them what their embeddings are painted as.

@@ -7,19 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, weights_hash, write_metrics
+from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
 from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
 from unclip.judging import accuracies, judge_pictures
 from unclip.layout import Layout
-from unclip.machine import open_machine
+from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge
 from unclip.params import JudgeParams
 from unclip.seeding import derive_seed, generator
 from unclip.stage import main
-from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
-from unclip.training.fit import fit
+from unclip.training.run import trained
 
 STAGE = "train_judge"
 
@@ -27,29 +26,12 @@ STAGE = "train_judge"
 def run(layout: Layout, judge: JudgeParams) -> None:
     """Writes models/judge, metrics and history."""
     machine = open_machine(judge.precision)
-    data = Prepared(layout.prepared)
-    task = Task.of(data, judge, machine.device)
-    config: dict[str, Any] = {
-        "channels": judge.channels,
-        "image_size": data.image_size,
-        "in_channels": data.channels,
-        "num_values": [len(values) for values in data.attribute_values],
-    }
-    torch.manual_seed(derive_seed(judge.seed, f"{STAGE} weights"))
-    with StageRun(STAGE, {"judge": judge.model_dump()}, {"precision": machine.precision}) as log:
-        fitted = fit(
-            Judge(**config),
-            task.loss,
-            task.validate,
-            judge,
-            stage=STAGE,
-            accelerator=machine.accelerator,
-            log=log,
-            history_path=layout.history(STAGE),
-        )
+    task = Task.of(layout, judge, machine)
+    data = task.data
+    with trained(STAGE, task, judge, layout, machine) as (fitted, log):
         facts = {"mean": data.mean, "std": data.std}
         inputs = {"data": file_hash(layout.prepared / "dataset.json")}
-        artifact = Artifact("judge", config, fitted.weights, facts, inputs)
+        artifact = Artifact("judge", task.config, fitted.weights, facts, inputs)
         save_artifact(layout.model("judge"), artifact)
         model = build(artifact, Judge, layout.model("judge")).to(machine.device)
         assert isinstance(model, Judge)
@@ -59,7 +41,6 @@ def run(layout: Layout, judge: JudgeParams) -> None:
         figures = {f"test_{name}": value for name, value in real.items()}
         write_metrics(layout.metrics(STAGE), fitted.metrics | figures)
         log.log_metrics(judge.train_steps, figures)
-        log.set_tags({"output_hash": weights_hash(layout.model("judge"))})
 
 
 @dataclass(frozen=True)
@@ -70,6 +51,7 @@ class Task:
         data: the prepared data set.
         judge: the params.
         device: where it computes.
+        config: what the judge is built from.
         train: pictures to learn, on the built-in set drawn apart and with all pairs.
         val: pictures that choose the weights.
         batches: which pictures make a step.
@@ -78,16 +60,29 @@ class Task:
     data: Prepared
     judge: JudgeParams
     device: str
+    config: dict[str, Any]
     train: PreparedSplit
     val: PreparedSplit
     batches: ShuffledBatches
 
     @classmethod
-    def of(cls, data: Prepared, judge: JudgeParams, device: str) -> "Task":
-        """Returns the task of a data set."""
-        train, val = data.split("judge"), data.split("val")
+    def of(cls, layout: Layout, judge: JudgeParams, machine: Machine) -> "Task":
+        """Returns the task of a workspace."""
+        data = Prepared(layout.prepared)
+        config = {
+            "channels": judge.channels,
+            "image_size": data.image_size,
+            "in_channels": data.channels,
+            "num_values": [len(values) for values in data.attribute_values],
+        }
+        train, val = data.split("judge"), data.split("val", judge.val_pictures)
         batches = ShuffledBatches(len(train), judge.batch_size, judge.seed, STAGE)
-        return cls(data, judge, device, train, val, batches)
+        return cls(data, judge, machine.device, config, train, val, batches)
+
+    def new_model(self) -> Judge:
+        """Returns the judge with its first, seeded weights."""
+        torch.manual_seed(derive_seed(self.judge.seed, f"{STAGE} weights"))
+        return Judge(**self.config)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, on augmented pictures."""
@@ -115,10 +110,10 @@ def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
 
     Args:
         logits: for each of A attributes (B, number of its values).
-        attributes: (B, A) int64; -1 is unknown and left out.
+        attributes: (B, A), whole numbers; -1 is unknown and left out.
     """
     losses = []
-    for logit, target in zip(logits, attributes.T, strict=True):
+    for logit, target in zip(logits, attributes.long().T, strict=True):
         total = F.cross_entropy(logit.float(), target, ignore_index=-1, reduction="sum")
         # Of an attribute that no picture of the batch has, the mean would be 0 / 0.
         losses.append(total / (target != -1).sum().clamp(min=1))

@@ -1,7 +1,11 @@
 """Trains the diffusion prior, from a caption to CLIP's embedding of a picture. It sees no pixel."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,41 +21,28 @@ from unclip.data import Prepared
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
 from unclip.layout import Layout
-from unclip.machine import open_machine
+from unclip.machine import Machine, open_machine
 from unclip.models.prior import Prior
 from unclip.params import PriorParams
 from unclip.sampling import Diffusion
 from unclip.seeding import derive_seed, generator
 from unclip.stage import main
-from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
-from unclip.training.fit import fit
+from unclip.training.run import trained
 
 STAGE = "train_prior"
 MODEL_KEYS = ("dim", "depth", "num_heads", "dropout")
 VALIDATION_BATCH = 1000  # embeddings; changes speed only
+CHUNK = 1000  # embeddings in memory at a time while their mean is taken
+Embeds = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float64]
 
 
 def run(layout: Layout, prior: PriorParams) -> None:
     """Writes models/prior, metrics and history."""
     machine = open_machine(prior.precision)
-    task = Task.of(layout, prior, machine.device)
-    clip = describe(layout.model("clip"), "clip")
-    config = {key: getattr(prior, key) for key in MODEL_KEYS}
-    config |= {key: clip.config[key] for key in ("embed_dim", "text_dim", "text_length")}
-    torch.manual_seed(derive_seed(prior.seed, f"{STAGE} weights"))
-    with StageRun(STAGE, {"prior": prior.model_dump()}, {"precision": machine.precision}) as log:
-        fitted = fit(
-            Prior(**config),
-            task.loss,
-            task.validate,
-            prior,
-            stage=STAGE,
-            accelerator=machine.accelerator,
-            log=log,
-            history_path=layout.history(STAGE),
-            ema_decay=prior.ema_decay,
-        )
+    task = Task.of(layout, prior, machine)
+    with trained(STAGE, task, prior, layout, machine) as (fitted, _):
         facts = {
             "embed_mean": task.mean.tolist(),
             "embed_std": task.std.tolist(),
@@ -61,10 +52,9 @@ def run(layout: Layout, prior: PriorParams) -> None:
             "clip": weights_hash(layout.model("clip")),
             "data": file_hash(layout.prepared / "dataset.json"),
         }
-        artifact = Artifact("prior", config, fitted.weights, facts, inputs)
+        artifact = Artifact("prior", task.config, fitted.weights, facts, inputs)
         save_artifact(layout.model("prior"), artifact)
         write_metrics(layout.metrics(STAGE), fitted.metrics)
-        log.set_tags({"output_hash": weights_hash(layout.model("prior"))})
 
 
 @dataclass(frozen=True)
@@ -74,20 +64,22 @@ class Task:
     Attributes:
         prior: the params.
         device: where it computes.
+        config: what the prior is built from.
         embeddings: CLIP's, of captions and pictures.
-        train: (N, D) float32, the training pictures' embeddings, standardised.
-        val: (M, D) float32, the validation pictures', standardised alike.
-        train_captions: (N,) int64, the caption of each training picture.
-        val_captions: (M,) int64.
+        train: (N, D) float32, the training pictures' embeddings, on disk.
+        val: (M, D) float32, those of pictures that measure the loss, on disk.
+        train_captions: (N,) int32, the caption of each training picture, on disk.
+        val_captions: (M,) int32, likewise.
         mean: (D,) float32, of the training embeddings.
         std: (D,) float32. CLIP embeddings lie in a narrow cone: scaling alone would leave its mean.
     """
 
     prior: PriorParams
     device: str
+    config: dict[str, Any]
     embeddings: Embeddings
-    train: Tensor
-    val: Tensor
+    train: Embeds
+    val: Embeds
     train_captions: Tensor
     val_captions: Tensor
     mean: Tensor
@@ -96,40 +88,55 @@ class Task:
     batches: ShuffledBatches
 
     @classmethod
-    def of(cls, layout: Layout, prior: PriorParams, device: str) -> "Task":
+    def of(cls, layout: Layout, prior: PriorParams, machine: Machine) -> "Task":
         """Returns the task of a workspace."""
+        clip = describe(layout.model("clip"), "clip")
+        config = {key: getattr(prior, key) for key in MODEL_KEYS}
+        config |= {key: clip.config[key] for key in ("embed_dim", "text_dim", "text_length")}
         data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
-        train, val = (torch.from_numpy(embeddings.images(s).copy()) for s in ("train", "val"))
-        mean, std = train.mean(dim=0), train.std(dim=0).clamp(min=1e-6)
+        train, val = embeddings.images("train"), data.split("val", prior.val_pictures)
+        mean, std = (torch.from_numpy(each).float() for each in mean_and_std(train))
         return cls(
             prior,
-            device,
+            machine.device,
+            config,
             embeddings,
-            (train - mean) / std,
-            (val - mean) / std,
+            train,
+            embeddings.images("val")[: len(val)],
             data.split("train").caption_index,
-            data.split("val").caption_index,
+            val.caption_index,
             mean,
-            std,
+            std.clamp(min=1e-6),
             Diffusion.of(prior),
             ShuffledBatches(len(train), prior.batch_size, prior.seed, STAGE),
         )
+
+    def new_model(self) -> Prior:
+        """Returns the prior with its first, seeded weights."""
+        torch.manual_seed(derive_seed(self.prior.seed, f"{STAGE} weights"))
+        return Prior(**self.config)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, some of its captions dropped."""
         index, draws = self.batches(step), generator(self.prior.seed, f"{STAGE} draws", step)
         drop_mask = torch.rand(len(index), generator=draws) < self.prior.cond_drop_prob
-        return self._loss(model, self.train[index], self.train_captions[index], drop_mask, draws)
+        x_start = self._standardised(self.train, index)
+        return self._loss(model, x_start, self.train_captions[index], drop_mask, draws)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns the loss on all validation pictures, nothing dropped, always the same noise."""
+        """Returns the loss on validation pictures, nothing dropped, always with the same noise."""
         losses = []
         for i, index in enumerate(torch.arange(len(self.val)).split(VALIDATION_BATCH)):
             draws = generator(self.prior.seed, f"{STAGE} validation", i)
             keep = torch.zeros(len(index), dtype=torch.bool)
-            loss = self._loss(model, self.val[index], self.val_captions[index], keep, draws)
+            x_start = self._standardised(self.val, index)
+            loss = self._loss(model, x_start, self.val_captions[index], keep, draws)
             losses.append(float(loss) * len(index))
         return {"val_loss": sum(losses) / len(self.val)}
+
+    def _standardised(self, embeds: Embeds, index: Tensor) -> Tensor:
+        """Returns embeddings (B, D) as the prior sees them: of mean 0 and std 1."""
+        return (torch.from_numpy(embeds[index.numpy()]) - self.mean) / self.std
 
     def _loss(
         self,
@@ -158,6 +165,23 @@ class Task:
             t.to(self.device),
             noise.to(self.device),
         )
+
+
+def mean_and_std(embeds: Embeds) -> tuple[Vector, Vector]:
+    """Returns mean and (sample) standard deviation of each column of embeddings (N, D), float64.
+
+    Rows are added one after another, so that the size of the chunks changes no bit.
+    """
+
+    def sums(of: Callable[[Vector], Vector]) -> Vector:
+        total = np.zeros(embeds.shape[1])
+        for start in range(0, len(embeds), CHUNK):
+            rows = of(embeds[start : start + CHUNK].astype(np.float64))
+            total = np.vstack([total, rows]).cumsum(axis=0)[-1]
+        return total
+
+    mean = sums(lambda rows: rows) / len(embeds)
+    return mean, np.sqrt(sums(lambda rows: (rows - mean) ** 2) / (len(embeds) - 1))
 
 
 if __name__ == "__main__":

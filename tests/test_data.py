@@ -139,6 +139,23 @@ def test_the_size_of_the_chunks_changes_no_byte(tmp_path, prepared, monkeypatch)
     assert files(tmp_path / "again") == files(prepared.folder)
 
 
+def test_a_source_is_read_a_chunk_at_a_time_and_once(tmp_path, prepared, monkeypatch):
+    class Watched:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array, self.shape, self.read = array, array.shape, []
+
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            self.read.append((rows.start, rows.stop))
+            return self.array[rows]
+
+    monkeypatch.setattr(writer, "CHUNK", 25)
+    train = make_source().train
+    watched = [Watched(a) for a in (train.images, train.caption_index, train.attributes)]
+    write(tmp_path / "again", make_source(train=Split(*watched)))
+    assert [array.read for array in watched] == [[(0, 25), (25, 50), (50, 60)]] * 3
+    assert files(tmp_path / "again") == files(prepared.folder)
+
+
 def test_writing_replaces_all_of_what_was_there(tmp_path):
     write(tmp_path / "p", make_source(judge=True))
     write(tmp_path / "p", make_source())
@@ -185,7 +202,8 @@ def test_lazily_drawn_shapes_arrive_as_drawn_and_without_held_out_pairs(tmp_path
     for name, expected in (("train", False), ("val", False), ("test", True), ("judge", True)):
         split = prepared.split(name)
         assert bool(held_out & set(split.caption_index.tolist())) is expected
-        assert torch.equal(split.attributes, prepared.caption_attributes[split.caption_index])
+        expected = prepared.caption_attributes[split.caption_index]
+        assert split.attributes.tolist() == expected.tolist()
     assert (prepared.split("judge").images == source.judge.images[0:300]).all()
 
 
@@ -216,6 +234,23 @@ def test_what_gather_gives_may_be_changed_without_changing_the_data(prepared):
     split.gather([3]).zero_()
     assert torch.equal(split.gather([3]), before)
     assert before.any()
+
+
+@pytest.mark.parametrize(("at_most", "expected"), [(None, 45), (7, 7), (45, 45), (100, 45)])
+def test_a_split_of_at_most_so_many_pictures_is_its_beginning(prepared, at_most, expected):
+    split, whole = prepared.split("train", at_most), prepared.split("train")
+    assert len(split) == len(split.caption_index) == len(split.attributes) == expected
+    assert (split.images == whole.images[:expected]).all()
+    assert torch.equal(split.caption_index, whole.caption_index[:expected])
+    assert torch.equal(split.attributes, whole.attributes[:expected])
+
+
+def test_captions_that_are_changed_in_memory_stay_as_they_are_on_disk(prepared):
+    before = files(prepared.folder)
+    split = prepared.split("train")
+    split.caption_index.zero_()
+    split.attributes.zero_()
+    assert files(prepared.folder) == before
 
 
 def test_the_judge_learns_from_train_where_it_has_no_split_of_its_own(tmp_path, prepared):

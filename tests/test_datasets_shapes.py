@@ -6,6 +6,7 @@ import pytest
 
 from unclip.datasets import shapes
 from unclip.datasets.base import DatasetSource, Split
+from unclip.seeding import derive_seed
 
 SPLITS = ("train", "test", "judge")
 
@@ -33,7 +34,7 @@ def judge(source) -> tuple[np.ndarray, list[list[str]]]:
 
 
 def words(source: DatasetSource, split: Split) -> list[list[str]]:
-    return [source.captions[i].split() for i in split.caption_index]
+    return [source.captions[i].split() for i in split.caption_index[:]]
 
 
 def ink(image: np.ndarray) -> np.ndarray:
@@ -111,12 +112,12 @@ def test_held_out_pairs_are_four_and_leave_every_colour_and_shape_in_training(so
 def test_no_training_picture_is_held_out_and_all_other_captions_are_drawn():
     source = load(2000)
     expected = set(range(48)) - set(source.held_out_captions)
-    assert set(source.train.caption_index.tolist()) == expected
+    assert set(source.train.caption_index[:].tolist()) == expected
 
 
 @pytest.mark.parametrize("split", ["test", "judge"])
 def test_other_splits_hold_every_caption(split):
-    assert set(getattr(load(2000), split).caption_index.tolist()) == set(range(48))
+    assert set(getattr(load(2000), split).caption_index[:].tolist()) == set(range(48))
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -124,7 +125,7 @@ def test_attributes_are_the_words_of_the_caption(source, split):
     values = source.attribute_values
     pictures = getattr(source, split)
     told = [
-        ["a", *(values[a][v] for a, v in enumerate(row))] for row in pictures.attributes.tolist()
+        ["a", *(values[a][v] for a, v in enumerate(row))] for row in pictures.attributes[:].tolist()
     ]
     assert told == words(source, pictures)
 
@@ -139,13 +140,29 @@ def test_the_table_of_captions_says_what_the_captions_say(source):
 def test_a_small_split_is_the_beginning_of_a_large_one():
     few, many = load(50).train, load(300).train
     assert (few.images[0:50] == many.images[0:50]).all()
-    assert (few.caption_index == many.caption_index[:50]).all()
+    assert (few.caption_index[:] == many.caption_index[:50]).all()
 
 
 def test_a_picture_is_the_same_in_whatever_slice_it_is_read(source):
     images = source.train.images
     assert (images[0:300][130:150] == images[130:150]).all()
     assert images[290:400].shape == (10, 3, 32, 32)
+
+
+def test_captions_and_attributes_are_the_same_in_whatever_slice_they_are_read(source):
+    for array in (source.train.caption_index, source.train.attributes):
+        whole = array[:]
+        assert whole.shape == array.shape
+        for start in range(9):
+            assert (array[start : start + 5] == whole[start : start + 5]).all()
+        assert (array[290:400] == whole[290:]).all()
+
+
+def test_slices_are_drawn_from_one_stream_of_random_numbers(source):
+    stream = np.random.Generator(np.random.Philox(derive_seed(0, "shapes judge")))
+    drawn = (stream.random((300, shapes.NUM_DRAWS))[:, 0] * 48).astype(int)
+    assert source.judge.caption_index[:].tolist() == drawn.tolist()
+    assert source.judge.caption_index[131:140].tolist() == drawn[131:140].tolist()
 
 
 def test_equal_seeds_draw_equal_pictures_and_others_do_not(source):

@@ -5,7 +5,7 @@ import pytest
 
 from unclip.errors import UserError
 from unclip.layout import Layout
-from unclip.stage import declared_sections, exit_status
+from unclip.stage import declared, exit_status
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -82,4 +82,4 @@ def test_a_stage_that_dvc_yaml_does_not_have_is_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "dvc.yaml").write_text(content)
     with pytest.raises(UserError, match="no stage 'x'; run from the folder that"):
-        declared_sections(tmp_path / "dvc.yaml", "x")
+        declared(tmp_path / "dvc.yaml", "x", "params")

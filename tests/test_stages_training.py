@@ -139,18 +139,9 @@ def poison(folder: Path, *arrays: str) -> None:
 
 def task_of(workspace: Workspace, stage: str):
     """The Task of a training stage, as its run makes it."""
-    layout, params = workspace.layout, workspace.params
-    data = Prepared(layout.prepared)
-    if stage == "train_clip":
-        forget_accelerator()
-        return stages.train_clip.Task.of(data, params.clip, open_machine("fp32"))
-    if stage == "train_prior":
-        return stages.train_prior.Task.of(layout, params.prior, "cpu")
-    if stage == "train_decoder":
-        clip = load_artifact(layout.model("clip"), "clip")
-        embeddings = Embeddings(layout.embeddings)
-        return stages.train_decoder.Task.of(data, embeddings, params.decoder, clip.config, "cpu")
-    return stages.train_judge.Task.of(data, params.judge, "cpu")
+    forget_accelerator()
+    section = getattr(workspace.params, stage.removeprefix("train_"))
+    return getattr(stages, stage).Task.of(workspace.layout, section, open_machine("fp32"))
 
 
 def network_of(workspace: Workspace, kind: str) -> nn.Module:
@@ -283,8 +274,32 @@ def test_the_standardisation_of_the_prior_is_that_of_the_training_embeddings(tra
     assert facts["embed_mean"] == pytest.approx(train.mean(axis=0).tolist(), rel=1e-4, abs=1e-6)
     assert facts["embed_std"] == pytest.approx(train.std(axis=0, ddof=1).tolist(), rel=1e-3)
     task = task_of(trained, "train_prior")
-    assert task.train.mean(dim=0).abs().max() < 1e-3
-    assert (task.train.std(dim=0) - 1).abs().max() < 1e-3
+    seen = (torch.from_numpy(np.array(task.train)) - task.mean) / task.std
+    assert seen.mean(dim=0).abs().max() < 1e-3
+    assert (seen.std(dim=0) - 1).abs().max() < 1e-3
+
+
+def some_embeddings(count: int) -> np.ndarray:
+    """In a narrow cone, as CLIP's are."""
+    return (np.random.default_rng(0).normal(size=(count, 5)) * 0.01 + 0.4).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [2, 999, 1000, 1001, 2500])
+def test_mean_and_std_taken_in_chunks_are_those_of_the_whole(count):
+    embeds = some_embeddings(count)
+    mean, std = stages.train_prior.mean_and_std(embeds)
+    exact = embeds.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(std, exact.std(axis=0, ddof=1), rtol=1e-13)
+
+
+def test_the_size_of_the_chunks_changes_no_bit_of_mean_and_std(monkeypatch):
+    found = []
+    for size in (1, 7, 100, 1000, 5000):
+        monkeypatch.setattr(stages.train_prior, "CHUNK", size)
+        found.append([each.tobytes() for each in stages.train_prior.mean_and_std(
+            some_embeddings(2500))])  # fmt: skip
+    assert all(each == found[0] for each in found)
 
 
 @pytest.mark.parametrize("stage", TRAININGS)
@@ -335,6 +350,23 @@ def test_validation_gives_the_same_number_every_time(trained, stage):
         with torch.inference_mode():
             found.append(task.validate(model))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_validation_looks_at_the_first_val_pictures_and_at_no_others(trained, tmp_path, stage):
+    kind = TRAININGS[stage]
+    workspace = copy_of(trained, tmp_path / "copy", **{kind: {"val_pictures": 7}})
+    layout, model = workspace.layout, network_of(workspace, kind)
+    arrays = [*(layout.prepared / "val").iterdir(), layout.embeddings / "val.npy"]
+    losses = []
+    for spoiled in (slice(0), slice(7, None), slice(6, 7)):
+        for path in arrays:
+            array = np.load(path)
+            array[spoiled] = 0
+            np.save(path, array)
+        with torch.inference_mode():
+            losses.append(task_of(workspace, stage).validate(model)["val_loss"])
+    assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize("stage", TRAININGS)

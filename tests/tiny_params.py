@@ -15,13 +15,16 @@ TINY: dict[str, dict[str, Any]] = {
     "prior": {"dim": 16, "depth": 1, "num_heads": 2},
     "decoder": {
         **{"model_channels": 8, "head_channels": 8, "attn_resolutions": [4]},
-        **{"paint_every": 2, "paint_steps": 2, "val_pictures": 50},
+        **{"paint_every": 2, "paint_steps": 2},
     },
     "judge": {"channels": 8},
     "sample": {"num_judged": 80, "steps": 3, "prior_steps": 3, "num_per_prompt": 2},
     "evaluate": {"kid_subsets": 3, "kid_subset_size": 20},
 }
-TRAINING = {"train_steps": 4, "warmup_steps": 2, "batch_size": 16, "val_every": 2}
+TRAINING = {
+    **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16},
+    **{"val_every": 2, "val_pictures": 50},
+}
 
 
 def tiny_params() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from torch import Tensor
 from unclip.errors import UserError
 
 FORMAT_VERSION = 1
-_ARRAYS = ("images", "caption_index", "attributes")
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class PreparedSplit:
 
     Attributes:
         images: (N, C, H, W) uint8, on disk: take what is needed by `gather`.
-        caption_index: (N,) int64, index into `Prepared.captions`.
-        attributes: (N, A) int64, index into `Prepared.attribute_values[a]`; -1 is unknown.
+        caption_index: (N,) int32, on disk, index into `Prepared.captions`.
+        attributes: (N, A) int16, on disk, index into `Prepared.attribute_values[a]`; -1 is unknown.
     """
 
     images: npt.NDArray[np.uint8]
@@ -147,26 +146,29 @@ class Prepared:
         """Returns the lowest and the highest normalised value, each (C, 1, 1)."""
         return self.normalisation.value_range()
 
-    def split(self, name: str) -> PreparedSplit:
-        """Returns the split "train", "val", "test" or "judge" (which may be "train" itself).
+    def split(self, name: str, at_most: int | None = None) -> PreparedSplit:
+        """Returns a split, memory-mapped: nothing of it is read before it is looked at.
+
+        Args:
+            name: "train", "val", "test" or "judge" (which may be "train" itself).
+            at_most: takes the first so many pictures; None takes all.
 
         Raises:
             UserError: a file of it is missing, or not what dataset.json says.
         """
         assert name in ("train", "val", "test", "judge"), f"there is no split {name!r}"
         name = self.judge_split if name == "judge" else name
-        count, num_attributes = self.counts[name], len(self.attribute_names)
-        size = self.image_size
-        shapes = ((count, self.channels, size, size), (count,), (count, num_attributes))
-        images, caption_index, attributes = (
-            _open_array(self.folder / name / f"{array}.npy", shape)
-            for array, shape in zip(_ARRAYS, shapes, strict=True)
+        folder, count, size = self.folder / name, self.counts[name], self.image_size
+        images = _open_array(folder / "images.npy", (count, self.channels, size, size))
+        caption_index, attributes = (
+            # Copy on write, since torch wants memory that may be written to.
+            torch.from_numpy(_open_array(folder / f"{array}.npy", shape, mode="c"))
+            for array, shape in (
+                ("caption_index", (count,)),
+                ("attributes", (count, len(self.attribute_names))),
+            )
         )
-        return PreparedSplit(
-            images=images,
-            caption_index=torch.from_numpy(caption_index.astype(np.int64)),
-            attributes=torch.from_numpy(attributes.astype(np.int64)),
-        )
+        return PreparedSplit(images[:at_most], caption_index[:at_most], attributes[:at_most])
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -186,10 +188,12 @@ def _read_description(path: Path) -> dict[str, Any]:
     return about
 
 
-def _open_array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _open_array(
+    path: Path, shape: tuple[int, ...], mode: Literal["r", "c"] = "r"
+) -> npt.NDArray[Any]:
     """Returns a memory-mapped array, as a plain ndarray, whose look-ups are faster."""
     try:
-        array = np.asarray(np.load(path, mmap_mode="r"))
+        array = np.asarray(np.load(path, mmap_mode=mode))
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; run `dvc repro prepare`") from None
     except (ValueError, EOFError):

@@ -15,12 +15,6 @@ from torch import Tensor
 from unclip.errors import UserError
 
 
-def write_array(folder: Path, name: str, values: Tensor) -> None:
-    """Writes one of the arrays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{name}.npy", values.cpu().numpy())
-
-
 class Embeddings:
     """Reads a folder of embeddings."""
 
@@ -33,7 +27,8 @@ class Embeddings:
     def _open(self, name: str) -> npt.NDArray:
         path = self.folder / f"{name}.npy"
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            # As a plain ndarray, whose look-ups are faster.
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError):
             raise UserError(
                 f"{path}: missing or damaged; make it again with `dvc repro train_clip`"

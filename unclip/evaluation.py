@@ -3,6 +3,8 @@
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from unclip.seeding import derive_seed, generator
+
+CHUNK = 1000  # embeddings in memory at a time
 
 
 class _Given(nn.Module):
@@ -80,9 +84,20 @@ def split_real(rows: Tensor, floor_size: int, seed: int) -> RealSplit:
     return RealSplit(reference=order[size:], floor=order[:size])
 
 
-def mean_per_caption(embeds: Tensor, captions: Tensor, num_captions: int) -> Tensor:
-    """Returns the mean embedding of each caption, (K, D), renormalised; zero where it has none."""
-    sums = torch.zeros(num_captions, embeds.shape[1]).index_add_(0, captions, embeds)
+def mean_per_caption(
+    embeds: npt.NDArray[np.float32], captions: Tensor, num_captions: int
+) -> Tensor:
+    """Returns the mean embedding of each caption, (K, D), renormalised; zero where it has none.
+
+    Args:
+        embeds: (N, D), an array or a memory map, of which a part is read at a time.
+        captions: (N,), whole numbers.
+        num_captions: K.
+    """
+    sums = torch.zeros(num_captions, embeds.shape[1])
+    for start in range(0, len(embeds), CHUNK):
+        rows = slice(start, start + CHUNK)
+        sums.index_add_(0, captions[rows], torch.from_numpy(np.array(embeds[rows])))
     return F.normalize(sums, dim=-1)
 
 

@@ -51,7 +51,7 @@ def accuracies(predictions: Tensor, wanted: Tensor, names: Sequence[str]) -> dic
 
     Args:
         predictions: (N, A) int64.
-        wanted: (N, A) int64; -1 is not stated, so that any answer is right.
+        wanted: (N, A), whole numbers; -1 is not stated, so that any answer is right.
         names: A names of attributes.
 
     Returns:

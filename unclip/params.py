@@ -65,6 +65,7 @@ class TrainingParams(Section):
     grad_clip: Annotated[float, Field(gt=0.0, le=10**6)]
     precision: Precision
     val_every: Count
+    val_pictures: Count
 
 
 class AugmentParams(Section):
@@ -128,7 +129,6 @@ class DecoderParams(TrainingParams, DiffusionParams):
     image_drop_prob: Probability
     caption_drop_prob: Probability
     flip: bool
-    val_pictures: Count
     paint_every: Count
     paint_steps: Count
     paint_guidance: Guidance

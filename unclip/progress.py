@@ -21,10 +21,16 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Bar:
-    """The progress of one piece of work; `advance` after each unit of it."""
+    """The progress of one piece of work; `advance` after each unit of it.
 
-    def __init__(self, description: str, total: int) -> None:
-        self.description, self.total, self.done = description, total, 0
+    Args:
+        description: of the work.
+        total: units of it.
+        done: how many of them were done before.
+    """
+
+    def __init__(self, description: str, total: int, done: int = 0) -> None:
+        self.description, self.total, self.done, self._before = description, total, done, done
         self._start = self._last_line = time.monotonic()
         self._rich: Progress | None = None
         if sys.stderr.isatty():
@@ -38,7 +44,7 @@ class Bar:
                 TextColumn("{task.fields[note]}"),
                 console=Console(stderr=True),
             )
-            self._task = self._rich.add_task(description, total=total, note="")
+            self._task = self._rich.add_task(description, total=total, completed=done, note="")
             self._rich.start()
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -50,7 +56,8 @@ class Bar:
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
             self._last_line = now
-            seconds = (now - self._start) / self.done * (self.total - self.done)
+            pace = (now - self._start) / (self.done - self._before)
+            seconds = pace * (self.total - self.done)
             line = f"{self.description}: {self.done}/{self.total}, {seconds:.0f} s left {note}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
@@ -61,9 +68,9 @@ class Bar:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Bar]:
+def progress(description: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Returns a bar that is taken down when the work ends or fails."""
-    bar = Bar(description, total)
+    bar = Bar(description, total, done)
     try:
         yield bar
     finally:

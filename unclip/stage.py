@@ -12,15 +12,15 @@ from unclip.params import load_params
 from unclip.yaml12 import load_yaml
 
 
-def declared_sections(dvc_yaml: Path, stage: str) -> list[str]:
-    """Returns the sections of params.yaml that dvc.yaml lists for a stage.
+def declared(dvc_yaml: Path, stage: str, what: str) -> list[str]:
+    """Returns what dvc.yaml lists for a stage: its "deps", or under "params" its sections.
 
     Raises:
         UserError: dvc.yaml is missing or has no such stage.
     """
     try:
         stages = load_yaml(dvc_yaml.read_text(encoding="utf-8"))["stages"]
-        return list(stages[stage].get("params", []))
+        return list(stages[stage].get(what, []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{dvc_yaml}: no stage {stage!r}; run from the folder that holds dvc.yaml"
@@ -48,7 +48,7 @@ def exit_status(stage: str, run: Callable[..., None], layout: Layout) -> int:
         params = load_params(layout.params)
         sections: dict[str, Any] = {
             name: getattr(params, name)
-            for name in declared_sections(layout.root / "dvc.yaml", stage)
+            for name in declared(layout.root / "dvc.yaml", stage, "params")
         }
         run(layout, **sections)
     except UserError as error:

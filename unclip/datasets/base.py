@@ -1,48 +1,49 @@
 """What every data set hands to the prepare stage. A new data set needs nothing but this."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 
-class Pictures(Protocol):
-    """Pictures (N, C, H, W) uint8 that are read by slices: an array, a memmap, or drawn on demand.
+class Rows(Protocol):
+    """An array (N, ...) that is read by slices: an array, a memmap, or drawn on demand.
 
     Slices are read in order and once each, so a source may draw or decode while it is read and
-    never holds all its pictures in memory.
+    never holds anything of all its pictures in memory.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Returns (N, C, H, W)."""
+        """Returns (N, ...)."""
         ...
 
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.uint8]:
-        """Returns pictures `rows`."""
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
+        """Returns what stands in `rows`."""
         ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures, each with its caption and its attributes.
+    """Pictures, each with its caption and its attributes; all are read by slices.
 
     Attributes:
-        images: (N, C, H, W) uint8, read by slices.
+        images: (N, C, H, W) uint8.
         caption_index: (N,) int32, index into the source's captions.
         attributes: (N, A) int16, index into attribute_values[a]; -1 is unknown.
     """
 
-    images: Pictures
-    caption_index: npt.NDArray[np.int32]
-    attributes: npt.NDArray[np.int16]
+    images: Rows
+    caption_index: Rows
+    attributes: Rows
 
     def __post_init__(self) -> None:
         n = self.images.shape[0]
         assert self.caption_index.shape == (n,), f"{self.caption_index.shape} for {n} pictures"
-        assert self.attributes.ndim == 2, f"attributes {self.attributes.shape}, expected (N, A)"
-        assert len(self.attributes) == n, f"{self.attributes.shape} for {n} pictures"
+        found = self.attributes.shape
+        assert len(found) == 2, f"attributes {found}, expected (N, A)"
+        assert found[0] == n, f"{found} for {n} pictures"
 
 
 @dataclass(frozen=True)

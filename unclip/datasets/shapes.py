@@ -5,9 +5,11 @@ Shapes are large and clear on purpose: what is to be studied is the models, not 
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +88,7 @@ _CAPTION_ATTRIBUTES = np.array(
 def load(
     *, image_size: int, seed: int, raw_dir: Path, num_train: int, num_test: int, num_judge: int
 ) -> DatasetSource:
-    """Returns the data set; its pictures are drawn when they are read.
+    """Returns the data set; a picture, its caption and attributes are drawn when they are read.
 
     A picture depends on (seed, split, its index) alone, so a larger split begins with the pictures
     of a smaller one. The test and judge splits hold all pairs, training all but `HELD_OUT`.
@@ -117,37 +119,50 @@ def load(
     )
 
 
-class DrawnPictures:
-    """Pictures (N, 3, image_size, image_size) uint8 that are drawn when a slice is read."""
+@dataclass(frozen=True)
+class Drawn:
+    """An array (N, ...) whose rows are worked out of the draws of their pictures when read.
 
-    def __init__(self, draws: Array, caption_index: npt.NDArray[np.int32], image_size: int) -> None:
-        assert draws.shape == (len(caption_index), NUM_DRAWS), f"{draws.shape}"
-        self.draws, self.caption_index, self.image_size = draws, caption_index, image_size
+    Attributes:
+        seed: of the split's draws.
+        shape: (N, ...).
+        make: draws (n, NUM_DRAWS) in [0, 1) -> n rows.
+    """
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Returns (N, 3, image_size, image_size)."""
-        return (len(self.draws), 3, self.image_size, self.image_size)
+    seed: int
+    shape: tuple[int, ...]
+    make: Callable[[Array], npt.NDArray[Any]]
 
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.uint8]:
-        """Returns pictures `rows`, drawn now."""
-        draws, attributes = self.draws[rows], _CAPTION_ATTRIBUTES[self.caption_index[rows]]
-        images = np.empty((len(draws), *self.shape[1:]), dtype=np.uint8)
-        for start in range(0, len(draws), 128):  # small enough for the processor's cache
-            part = slice(start, start + 128)
-            images[part] = draw(draws[part], attributes[part], self.image_size)
-        return images
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
+        """Returns `rows`, drawn now."""
+        start, stop, _ = rows.indices(self.shape[0])
+        first = start - start % 4  # Philox makes four numbers at a time
+        bits = np.random.Philox(self.seed).advance(first * NUM_DRAWS // 4)
+        draws = np.random.Generator(bits).random((stop - first, NUM_DRAWS))
+        return self.make(draws[start - first :])
 
 
 def _split(
     name: str, seed: int, count: int, allowed: npt.NDArray[np.int32], image_size: int
 ) -> Split:
     """Returns `count` pictures whose captions are drawn uniformly from `allowed`."""
-    generator = np.random.Generator(np.random.Philox(derive_seed(seed, f"shapes {name}")))
-    draws = generator.random((count, NUM_DRAWS))  # filled row by row: a prefix stays a prefix
-    caption_index = allowed[(draws[:, 0] * len(allowed)).astype(np.int64)].astype(np.int32)
-    images = DrawnPictures(draws, caption_index, image_size)
-    return Split(images, caption_index, _CAPTION_ATTRIBUTES[caption_index])
+
+    def captions(draws: Array) -> npt.NDArray[np.int32]:
+        return allowed[(draws[:, 0] * len(allowed)).astype(np.int64)]
+
+    def attributes(draws: Array) -> npt.NDArray[np.int16]:
+        return _CAPTION_ATTRIBUTES[captions(draws)]
+
+    def images(draws: Array) -> npt.NDArray[np.uint8]:
+        parts = np.split(draws, range(128, len(draws), 128))  # that fit the processor's cache
+        return np.concatenate([draw(part, attributes(part), image_size) for part in parts])
+
+    stream = derive_seed(seed, f"shapes {name}")
+    return Split(
+        Drawn(stream, (count, 3, image_size, image_size), images),
+        Drawn(stream, (count,), captions),
+        Drawn(stream, (count, len(_CAPTION_ATTRIBUTES[0])), attributes),
+    )
 
 
 def draw(draws: Array, attributes: npt.NDArray[np.int16], image_size: int) -> npt.NDArray[np.uint8]:

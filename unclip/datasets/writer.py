@@ -10,19 +10,21 @@ import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from unclip.data import FORMAT_VERSION
-from unclip.datasets.base import DatasetSource, Pictures, Split
+from unclip.datasets.base import DatasetSource, Rows, Split
 from unclip.errors import UserError
+from unclip.npy import create_npy
 from unclip.seeding import generator
 
 CHUNK = 512  # pictures in memory at a time
-Rows = npt.NDArray[np.bool_]
+DTYPES = {"images": np.uint8, "caption_index": np.int32, "attributes": np.int16}
+Chosen = npt.NDArray[np.bool_]
 
 
 def write_prepared(
@@ -82,7 +84,7 @@ def mean_and_std(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[fl
     return means, stds
 
 
-def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Rows:
+def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
     """Returns which training pictures are for validation, (N,) bool."""
     num_val = round(val_fraction * num_pictures)
     if not 0 < num_val < num_pictures:
@@ -91,56 +93,46 @@ def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Row
             f"validation and {num_pictures - num_val} for training; expected at least 1 of each; "
             "change it or take more pictures"
         )
-    order = torch.randperm(num_pictures, generator=generator(seed, "validation split"))
+    draw = generator(seed, "validation split")
+    order = torch.randperm(num_pictures, generator=draw, dtype=torch.int32)
     chosen = np.zeros(num_pictures, dtype=np.bool_)
     chosen[order[:num_val].numpy()] = True
     return chosen
 
 
-def _write_splits(folder: Path, split: Split, members: dict[str, Rows]) -> dict[str, Any]:
-    """Writes the rows of each member as a split of its own; returns their pixel histograms."""
-    for name, rows in members.items():
-        (folder / name).mkdir(parents=True)
-        caption_index, attributes = split.caption_index[rows], split.attributes[rows]
-        for array, values, dtype in (
-            ("caption_index", caption_index, np.int32),
-            ("attributes", attributes, np.int16),
-        ):
-            np.save(folder / name / f"{array}.npy", np.ascontiguousarray(values, dtype=dtype))
-    return _write_images(folder, split.images, members)
-
-
-def _write_images(
-    folder: Path, images: Pictures, members: dict[str, Rows]
+def _write_splits(
+    folder: Path, split: Split, members: dict[str, Chosen]
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Writes <member>/images.npy of all members in one pass, since reading may mean drawing.
+    """Writes the chosen rows of each member as a split of its own.
 
-    By plain writes: a memory map that meets a full disk kills the process without a word.
+    All members in one pass, since reading may mean drawing.
 
     Returns:
         for each member how often each value occurs in each channel, (C, 256) int64.
     """
-    num_pictures, *shape = images.shape
-    histograms = {name: np.zeros((shape[0], 256), dtype=np.int64) for name in members}
+    num_pictures, channels = split.images.shape[:2]
+    histograms = {name: np.zeros((channels, 256), dtype=np.int64) for name in members}
     with ExitStack() as stack:
-        files: dict[str, BinaryIO] = {}
+        files = {}
         for name, rows in members.items():
-            files[name] = stack.enter_context((folder / name / "images.npy").open("wb"))
-            header = {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
-                "fortran_order": False,
-                "shape": (int(rows.sum()), *shape),
-            }
-            np.lib.format.write_array_header_1_0(files[name], header)
+            (folder / name).mkdir(parents=True)
+            for array, dtype in DTYPES.items():
+                shape = (int(rows.sum()), *getattr(split, array).shape[1:])
+                file = create_npy(folder / name / f"{array}.npy", shape, dtype)
+                files[name, array] = stack.enter_context(file)
         for start in range(0, num_pictures, CHUNK):
             part = slice(start, min(start + CHUNK, num_pictures))
-            chunk = images[part]
-            assert chunk.dtype == np.uint8, f"pictures are {chunk.dtype}, expected uint8"
-            assert chunk.shape == (part.stop - start, *shape), f"{chunk.shape} for {shape}"
-            for name, rows in members.items():
-                mine = chunk[rows[part]]
-                files[name].write(mine.tobytes())
-                histograms[name] += _count_values(mine.swapaxes(0, 1))
+            for array, dtype in DTYPES.items():
+                source: Rows = getattr(split, array)
+                chunk = source[part]
+                expected = (part.stop - start, *source.shape[1:])
+                assert chunk.dtype == dtype, f"{array}: {chunk.dtype}, expected {dtype}"
+                assert chunk.shape == expected, f"{array}: {chunk.shape}, expected {expected}"
+                for name, rows in members.items():
+                    mine = chunk[rows[part]]
+                    files[name, array].write(mine.tobytes())
+                    if array == "images":
+                        histograms[name] += _count_values(mine.swapaxes(0, 1))
     return histograms
 
 

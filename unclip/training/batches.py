@@ -17,7 +17,8 @@ class ShuffledBatches:
         assert min(num_items, batch_size) > 0, (num_items, batch_size)
         self.num_items, self.batch_size = num_items, batch_size
         self.seed, self.purpose = seed, purpose
-        self._order: dict[int, Tensor] = {}
+        self._epoch = -1
+        self._order = torch.empty(num_items, dtype=torch.int32)  # the permutation of that epoch
 
     def __call__(self, step: int) -> Tensor:
         """Returns the indices of a step, shape (batch_size,) int64, each in 0..num_items-1."""
@@ -25,13 +26,14 @@ class ShuffledBatches:
         parts = []
         while start < stop:
             epoch, offset = divmod(start, self.num_items)
-            parts.append(self._permutation(epoch)[offset : offset + stop - start])
+            parts.append(self._permutation(epoch)[offset : offset + stop - start].long())
             start += len(parts[-1])
         return torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
-        if epoch not in self._order:
+        """Returns the permutation of an epoch, (num_items,) int32, until another one is drawn."""
+        if epoch != self._epoch:
             draw = generator(self.seed, f"{self.purpose} order", epoch)
-            self._order = {e: p for e, p in self._order.items() if e == epoch - 1}
-            self._order[epoch] = torch.randperm(self.num_items, generator=draw)
-        return self._order[epoch]
+            torch.randperm(self.num_items, generator=draw, out=self._order)
+            self._epoch = epoch
+        return self._order

@@ -1,19 +1,26 @@
 """A whole training: steps, validation, curves, and which weights are kept."""
 
 import csv
+import functools
 import io
+import math
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
+from unclip.errors import UserError
 from unclip.progress import progress
-from unclip.training.loop import LossFunction, Step, require_finite, train
-from unclip.training.optim import make_ema, make_optimizer, make_scheduler
+from unclip.training.loop import LossFunction, Step, train
+from unclip.training.optim import lr_at, make_ema, make_optimizer
+from unclip.training.state import Snapshot, TrainingState
 
 ROWS_OF_HISTORY = 200  # about as many points as a plot can show
 
@@ -105,8 +112,11 @@ def fit(
     history_path: Path,
     ema_decay: float | None = None,
     hooks: tuple[Hook, ...] = (),
+    state: TrainingState | None = None,
 ) -> Fitted:
     """Returns the trained weights: with EMA its last ones, else those of the lowest val_loss.
+
+    A training that was interrupted goes on from its state, and ends in the same bytes.
 
     Args:
         model: moved to the device and trained in place.
@@ -119,75 +129,222 @@ def fit(
         history_path: where the curves are written.
         ema_decay: None trains without EMA.
         hooks: further work at intervals.
+        state: where the training is kept while it lasts; None keeps nothing.
 
     Raises:
         UserError: loss, gradient or validation loss is not finite.
     """
-    model.to(accelerator.device).train()
-    optimizer = make_optimizer(model, recipe.lr, recipe.weight_decay)
-    schedule = {k: getattr(recipe, k) for k in ("train_steps", "lr", "lr_min", "warmup_steps")}
-    ema = None if ema_decay is None else make_ema(model, ema_decay)
-    kept = ema.module if ema is not None else model
-    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
-    # Not prepared: Accelerate would step it once for each process.
-    scheduler = make_scheduler(optimizer, **schedule)
-    steps = train(
-        prepared,
-        loss_function,
-        prepared_optimizer,
-        scheduler,
-        accelerator,
-        train_steps=recipe.train_steps,
-        seed=recipe.seed,
-        purpose=stage,
-        grad_clip=recipe.grad_clip,
-        ema=ema,
+    state = state or TrainingState(None)
+    training = Training.start(
+        model, loss_function, recipe, stage=stage, accelerator=accelerator, ema_decay=ema_decay
     )
-    history, best, recent = History(), None, []
+    ledger, first_step = Ledger(stage), 0
+    if (snapshot := state.load()) is not None:
+        first_step = snapshot.step
+        training.restore(snapshot.tensors)
+        ledger.restore(snapshot)
+        print(f"{stage}: goes on from step {first_step} of {recipe.train_steps}", file=sys.stderr)
+        for row in ledger.history.rows:  # the run that MLflow has of them ended with its process
+            log.log_metrics(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
     log_every = max(1, recipe.train_steps // ROWS_OF_HISTORY)
 
     def is_due(interval: int, step: int) -> bool:
         return step % interval == 0 or step == recipe.train_steps
 
-    with progress(stage, recipe.train_steps) as bar:
-        for result in steps:
-            recent.append(result)
-            bar.advance(note=f"loss {result.loss:.4f}")
+    def record(step: int, figures: dict[str, float]) -> None:
+        ledger.history.add(step, figures)
+        log.log_metrics(step, figures)
+
+    with progress(stage, recipe.train_steps, done=first_step) as bar:
+        for result in training.steps(first_step):
+            ledger.recent.append(result)
+            bar.advance(note=ledger.note)
             if is_due(log_every, result.step):
-                _record(history, log, result.step, _averages(recent))
-                recent = []
+                record(result.step, ledger.take_averages())
             if is_due(recipe.val_every, result.step):
-                figures = _validated(kept, validate, accelerator)
-                require_finite("validation loss", figures["val_loss"], stage, result)
-                _record(history, log, result.step, figures)
-                if (
-                    ema is not None
-                    or best is None
-                    or figures["val_loss"] < best.metrics["val_loss"]
-                ):
-                    best = Fitted(_copy_of(kept), result.step, figures)
+                figures = _validated(training.kept, validate, accelerator)
+                _require_finite("validation loss", figures["val_loss"], stage, result)
+                record(result.step, figures)
+                best = ledger.best
+                is_best = best is None or figures["val_loss"] < best.metrics["val_loss"]
+                if ema_decay is not None or is_best:
+                    ledger.best = Fitted(_copy_of(training.kept), result.step, figures)
                 model.train()
             for hook in hooks:
                 if is_due(hook.interval, result.step):
-                    hook.act(result.step, kept.eval())
+                    hook.act(result.step, training.kept.eval())
                     model.train()
-    history.write(history_path)
-    assert best is not None, "train_steps is at least 1"
-    return best
+            if state.is_due() or result.step == recipe.train_steps:
+                ledger.require_finite()
+                state.save(ledger.snapshot(result.step, training.tensors()))
+    state.finish()
+    ledger.history.write(history_path)
+    assert ledger.best is not None, "train_steps is at least 1"
+    return ledger.best
 
 
-def _averages(steps: list[Step]) -> dict[str, float]:
-    """Returns the mean loss and gradient norm of some steps, and the rate of the last."""
-    return {
-        "train_loss": sum(s.loss for s in steps) / len(steps),
-        "grad_norm": sum(s.grad_norm for s in steps) / len(steps),
-        "lr": steps[-1].lr,
-    }
+@dataclass(frozen=True)
+class Training:
+    """A network, what updates it, and the steps that do.
+
+    Attributes:
+        model: the network.
+        optimizer: of its parameters.
+        ema: follows the model, if there is one.
+        steps: first step -> the steps from there on, to be iterated.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    ema: AveragedModel | None
+    steps: Callable[[int], Iterator[Step]]
+
+    @classmethod
+    def start(
+        cls,
+        model: nn.Module,
+        loss_function: LossFunction,
+        recipe: Recipe,
+        *,
+        stage: str,
+        accelerator: Any,
+        ema_decay: float | None,
+    ) -> "Training":
+        """Returns a training that has not begun; arguments as in `fit`."""
+        model.to(accelerator.device).train()
+        optimizer = make_optimizer(model, recipe.lr, recipe.weight_decay)
+        ema = None if ema_decay is None else make_ema(model, ema_decay)
+        prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+        rates = {k: getattr(recipe, k) for k in ("train_steps", "lr", "lr_min", "warmup_steps")}
+
+        def steps(first_step: int) -> Iterator[Step]:
+            return train(
+                prepared,
+                loss_function,
+                prepared_optimizer,
+                functools.partial(lr_at, **rates),
+                accelerator,
+                first_step=first_step,
+                train_steps=recipe.train_steps,
+                seed=recipe.seed,
+                purpose=stage,
+                grad_clip=recipe.grad_clip,
+                ema=ema,
+            )
+
+        return cls(model, optimizer, ema, steps)
+
+    @property
+    def kept(self) -> nn.Module:
+        """Returns the network whose weights are kept: the EMA where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns all tensors that the next step depends on."""
+        parts = {"model": self.model.state_dict()}
+        if self.ema is not None:
+            parts["ema"] = self.ema.state_dict()
+        for index, values in self.optimizer.state_dict()["state"].items():
+            parts[f"optimizer.{index}"] = values
+        return {
+            f"{part}/{name}": tensor
+            for part, each in parts.items()
+            for name, tensor in each.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over what `tensors` gave."""
+        self.model.load_state_dict(_part(tensors, "model"))
+        if self.ema is not None:
+            self.ema.load_state_dict(_part(tensors, "ema"))
+        described = self.optimizer.state_dict()
+        places = [i for group in described["param_groups"] for i in group["params"]]
+        moments = {i: _part(tensors, f"optimizer.{i}") for i in places}
+        self.optimizer.load_state_dict(described | {"state": moments})
 
 
-def _record(history: History, log: MetricLog, step: int, figures: dict[str, float]) -> None:
-    history.add(step, figures)
-    log.log_metrics(step, figures)
+@dataclass
+class Ledger:
+    """What a training has noted so far.
+
+    Attributes:
+        stage: names it in errors.
+        history: the rows of the curves.
+        recent: the steps since the last row.
+        best: the weights to keep, as far as is known.
+        note: the loss of the last row, to be shown.
+    """
+
+    stage: str
+    history: History = field(default_factory=History)
+    recent: list[Step] = field(default_factory=list)
+    best: Fitted | None = None
+    note: str = ""
+
+    def take_averages(self) -> dict[str, float]:
+        """Returns the mean loss and gradient norm of the recent steps, and the rate of the last.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
+        values = self.require_finite()
+        figures = {
+            "train_loss": sum(loss for loss, _ in values) / len(values),
+            "grad_norm": sum(norm for _, norm in values) / len(values),
+            "lr": self.recent[-1].lr,
+        }
+        self.recent, self.note = [], f"loss {figures['train_loss']:.4f}"
+        return figures
+
+    def require_finite(self) -> list[list[float]]:
+        """Returns loss and gradient norm of the recent steps, which takes a wait for the device.
+
+        Raises:
+            UserError: one of them is not finite; it names the first such step.
+        """
+        if not self.recent:
+            return []
+        values = torch.stack([torch.stack((s.loss, s.grad_norm)) for s in self.recent]).tolist()
+        for step, (loss, norm) in zip(self.recent, values, strict=True):
+            _require_finite("loss", loss, self.stage, step)
+            _require_finite("gradient norm", norm, self.stage, step)
+        return values
+
+    def snapshot(self, step: int, tensors: dict[str, Tensor]) -> Snapshot:
+        """Returns the training as it is after a step, given the tensors of `Training`."""
+        recent = [[s.step, float(s.loss), float(s.grad_norm), s.lr] for s in self.recent]
+        facts: dict[str, Any] = {"rows": self.history.rows, "recent": recent}
+        if self.best is not None:
+            tensors |= {f"best/{name}": tensor for name, tensor in self.best.weights.items()}
+            facts |= {"kept_step": self.best.kept_step, "metrics": self.best.metrics}
+        return Snapshot(step, tensors, facts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Takes over what `snapshot` gave."""
+        facts = snapshot.facts
+        self.history.rows = facts["rows"]
+        self.recent = [
+            Step(step, torch.tensor(loss), torch.tensor(norm), lr)
+            for step, loss, norm, lr in facts["recent"]
+        ]
+        if "kept_step" in facts:
+            weights = _part(snapshot.tensors, "best")
+            self.best = Fitted(weights, facts["kept_step"], facts["metrics"])
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _require_finite(name: str, value: float, stage: str, at: Step) -> None:
+    """Stops a training whose numbers are lost, before it writes anything."""
+    if not math.isfinite(value):
+        key = stage.removeprefix("train_")
+        raise UserError(
+            f"{stage}: {name} is {value} at step {at.step}, learning rate {at.lr:.3g}; "
+            f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
+        )
 
 
 def _validated(

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -39,18 +38,6 @@ def lr_at(step: int, *, train_steps: int, lr: float, lr_min: float, warmup_steps
     span = max(1, train_steps - 1 - warmup_steps)
     fraction = min(1.0, (step - warmup_steps) / span)
     return lr_min + (lr - lr_min) * 0.5 * (1.0 + math.cos(math.pi * fraction))
-
-
-def make_scheduler(
-    optimizer: Optimizer, *, train_steps: int, lr: float, lr_min: float, warmup_steps: int
-) -> LambdaLR:
-    """Returns a scheduler that sets `lr_at` for each step of `optimizer`, made with rate `lr`."""
-
-    def factor(step: int) -> float:
-        rate = lr_at(step, train_steps=train_steps, lr=lr, lr_min=lr_min, warmup_steps=warmup_steps)
-        return rate / lr
-
-    return LambdaLR(optimizer, factor)
 
 
 def make_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:

@@ -1,0 +1,96 @@
+"""What every training stage does around its own work: keep a state, fit, record."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unclip.artifacts import weights_hash
+from unclip.layout import MODEL_OF_STAGE, Layout
+from unclip.machine import Machine, main_repository
+from unclip.stage import declared
+from unclip.tracking.live import StageRun
+from unclip.training.fit import Fitted, Hook, fit
+from unclip.training.state import key_of, open_state
+
+
+class Task(Protocol):
+    """What a training stage learns, and from what."""
+
+    def new_model(self) -> nn.Module:
+        """Returns the network with its first, seeded weights."""
+
+    def loss(self, model: nn.Module, step: int) -> Tensor:
+        """Returns the loss of a step, a scalar."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Returns the figures of the validation split, "val_loss" among them."""
+
+
+@contextmanager
+def trained(
+    stage: str,
+    task: Task,
+    recipe: Any,
+    layout: Layout,
+    machine: Machine,
+    *,
+    hooks: Callable[[StageRun], tuple[Hook, ...]] = lambda log: (),
+    made: Path | None = None,
+) -> Iterator[tuple[Fitted, StageRun]]:
+    """Gives the trained weights and the stage's run in MLflow, to save and to add figures to.
+
+    The checkpoint saved inside is then named in the run by its hash.
+
+    Args:
+        stage: its name in dvc.yaml.
+        task: what it learns.
+        recipe: its section of params.yaml.
+        layout: the workspace.
+        machine: where it computes.
+        hooks: further work at intervals, given the run.
+        made: a folder that this work writes into.
+    """
+    kind = MODEL_OF_STAGE[stage]
+    with (
+        open_state(states_folder(), stage, _key(stage, recipe, layout, machine), made) as state,
+        StageRun(stage, {kind: recipe.model_dump()}, {"precision": machine.precision}) as log,
+    ):
+        fitted = fit(
+            task.new_model(),
+            task.loss,
+            task.validate,
+            recipe,
+            stage=stage,
+            accelerator=machine.accelerator,
+            log=log,
+            history_path=layout.history(stage),
+            ema_decay=getattr(recipe, "ema_decay", None),
+            hooks=hooks(log),
+            state=state,
+        )
+        yield fitted, log
+        log.set_tags({"output_hash": weights_hash(layout.model(kind))})
+
+
+def states_folder() -> Path:
+    """Returns where trainings keep their states, also those in DVC's temporary workspaces."""
+    return main_repository() / ".state"
+
+
+def _key(stage: str, recipe: Any, layout: Layout, machine: Machine) -> str | None:
+    """Returns what names this training among others, or None outside of a pipeline."""
+    dvc_yaml = layout.root / "dvc.yaml"
+    if not dvc_yaml.exists():
+        return None
+    facts = {
+        "params": recipe.model_dump(),
+        "device": machine.device,
+        "precision": machine.precision,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return key_of(facts, layout.root, declared(dvc_yaml, stage, "deps"))
