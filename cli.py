@@ -118,8 +118,9 @@ def profile(
 
     Example: `python cli.py profile train_decoder --steps 50`
     """
-    from stages import train_clip, train_decoder, train_judge, train_prior
-    from unclip.profiling import print_profile
+    from unclip.profiling import print_profile  # before torch: it sets what torch logs
+
+    from stages import train_clip, train_decoder, train_judge, train_prior  # isort: skip
 
     modules = {
         Trained.clip: train_clip,

@@ -31,7 +31,7 @@ MODEL_KEYS = (
     *("patch_size", "embed_dim", "vision_dim", "vision_depth", "vision_heads"),
     *("text_dim", "text_depth", "text_heads", "text_length", "dropout"),
 )
-EMBED_BATCH = 500  # pictures; changes speed only
+EMBED_BATCH = 125  # pictures; changes speed and memory only
 MOST_WORDS = 5000  # that the artifact names, so that unknown words of a prompt can be told
 FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unclip.data import Prepared
 from unclip.models.judge import Judge
 
-BATCH = 500  # pictures; changes speed only
+BATCH = 125  # pictures; changes speed and memory only
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """Where the time of a training step goes: `python cli.py profile train_decoder`."""
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Kineto, torch's profiler, would report on stderr that a machine without a GPU has none.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 from rich.console import Console
