@@ -1,5 +1,7 @@
 """Brings the data set into arrays with normalisation stats, and shows some of it."""
 
+import math
+
 import numpy as np
 
 from unclip.data import Prepared
@@ -10,6 +12,7 @@ from unclip.layout import Layout
 from unclip.machine import raw_data_dir
 from unclip.params import DataParams
 from unclip.png import save_png
+from unclip.preflight import NETWORKS, require_space
 from unclip.stage import main
 
 STAGE = "prepare"
@@ -25,6 +28,9 @@ def run(layout: Layout, data: DataParams) -> None:
         raw_dir=raw_data_dir(),
         options=data.shapes.model_dump() if data.dataset == "shapes" else {},
     )
+    splits = [split for split in (source.train, source.test, source.judge) if split is not None]
+    num_bytes = sum(math.prod(split.images.shape) for split in splits)
+    require_space(layout.root, num_bytes + NETWORKS, "the pipeline on this data set")
     write_prepared(
         layout.prepared,
         source,

@@ -15,6 +15,7 @@ EXEMPT_FILES = (
     "unclip/errors.py",
     "unclip/layout.py",
     "unclip/params.py",
+    "unclip/preflight.py",
     "unclip/progress.py",
     "unclip/stage.py",
     "unclip/yaml12.py",

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from unclip.artifacts import weights_hash
 from unclip.layout import MODEL_OF_STAGE, Layout
 from unclip.machine import Machine, main_repository
+from unclip.preflight import require_space
 from unclip.stage import declared
 from unclip.tracking.live import StageRun
 from unclip.training.fit import Fitted, Hook, fit
 from unclip.training.state import key_of, open_state
+
+COPIES_IN_A_STATE = 5  # weights, EMA, the optimizer's two moments, best weights so far
 
 
 class Task(Protocol):
@@ -55,12 +58,15 @@ def trained(
         made: a folder that this work writes into.
     """
     kind = MODEL_OF_STAGE[stage]
+    model = task.new_model()
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    require_space(layout.root, num_bytes * (1 + COPIES_IN_A_STATE), stage)
     with (
         open_state(states_folder(), stage, _key(stage, recipe, layout, machine), made) as state,
         StageRun(stage, {kind: recipe.model_dump()}, {"precision": machine.precision}) as log,
     ):
         fitted = fit(
-            task.new_model(),
+            model,
             task.loss,
             task.validate,
             recipe,
