@@ -131,6 +131,25 @@ def profile(
     print_profile(modules[stage].Task, stage.value, count=steps, shown=top, trace=trace)
 
 
+@app.command()
+def doctor(
+    clear_states: Annotated[
+        bool,
+        typer.Option("--clear-states", help="Remove what trainings have left to go on from."),
+    ] = False,
+) -> None:
+    """Show machine, versions, stores and kept states, and what stands in the way of a run.
+
+    The exit status is 1 if something does.
+
+    Example: `python cli.py doctor`
+    """
+    from unclip.doctor import examine
+
+    if not examine(clear_states=clear_states):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 1."""
     from unclip.errors import UserError

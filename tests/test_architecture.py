@@ -55,7 +55,10 @@ def test_the_networks_know_nothing_else_of_ours(source):
     ("package", "owners"),
     [
         ("mlflow", ["unclip/tracking/store.py"]),
-        ("safetensors", ["unclip/artifacts.py", "unclip/training/state.py"]),
+        (
+            "safetensors",
+            ["unclip/artifacts.py", "unclip/doctor.py", "unclip/training/state.py"],
+        ),
         ("pydantic", ["unclip/params.py"]),
         ("dvc", ["unclip/commands.py"]),
     ],

@@ -63,7 +63,7 @@ def pictures(folder):
 def test_help_names_every_command(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert {"sample", "log", "profile"} <= set(out.split())
+    assert {"sample", "log", "profile", "doctor"} <= set(out.split())
 
 
 def test_help_of_sample_names_every_option(run):

@@ -1,0 +1,113 @@
+import sys
+
+import pytest
+from dvc_repo import Lab
+from tiny_params import tiny_params, write_params
+
+import cli
+from unclip.doctor import CHECKS, describe_states, findings, remove_states
+from unclip.training.state import Snapshot, TrainingState
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch, on_cpu) -> Lab:
+    """A repository with valid params, in which `doctor` is called."""
+    lab = Lab.beside(tmp_path / "lab")
+    write_params(lab.root / "params.yaml", tiny_params())
+    (lab.root / ".dvc").mkdir()
+    lab.start_git()
+    monkeypatch.chdir(lab.root)
+    monkeypatch.setenv("DVC_ROOT", str(lab.root))
+    monkeypatch.setenv("HOME", str(lab.home))
+    return lab
+
+
+@pytest.fixture
+def doctor(monkeypatch, capsys):
+    """Runs `python cli.py doctor` in this process; gives its status and what it prints."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cli.py", "doctor", *arguments])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        return status, " ".join(capsys.readouterr().out.split())
+
+    return run
+
+
+def save_state(lab, stage="train_toy", key="k", step=7):
+    import torch
+
+    state = TrainingState(lab.root / ".state" / stage / key)
+    state.save(Snapshot(step, {"w": torch.zeros(1000)}, {}))
+    return state
+
+
+def test_all_is_well_in_a_good_repository(lab, doctor):
+    status, said = doctor()
+    assert status == 0, said
+    assert " no " not in f" {said} ".replace("there yet", "")
+    for name in CHECKS:
+        assert name in said
+    assert "cpu, " in said
+    assert "A. Tester <tester@example.org>" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda lab: (lab.root / "params.yaml").write_text("data: 3"), "data"),
+        (lambda lab: (lab.root / ".dvc").rmdir(), "no .dvc folder here"),
+        (lambda lab: lab.run("git", "config", "--unset", "user.email"), "git knows no name"),
+    ],
+)
+def test_what_stands_in_the_way_is_named_and_the_status_is_1(lab, doctor, damage, said):
+    damage(lab)
+    status, found = doctor()
+    assert status == 1
+    assert said in found
+
+
+def test_a_check_that_fails_does_not_hide_the_others(lab):
+    (lab.root / "params.yaml").write_text("data: 3")
+    found = {finding.name: finding.is_well for finding in findings()}
+    assert list(found) == list(CHECKS)
+    assert [name for name, is_well in found.items() if not is_well] == ["params", "data"]
+
+
+def test_it_shows_what_trainings_left_to_go_on_from(lab, doctor):
+    save_state(lab)
+    _, said = doctor()
+    assert "train_toy 7 0 0.0 goes on if run again" in said
+
+
+def test_it_clears_states_when_told_to(lab, doctor):
+    save_state(lab)
+    status, said = doctor("--clear-states")
+    assert status == 0
+    assert "states removed" in said
+    assert describe_states(lab.root / ".state") == []
+
+
+def test_a_finished_state_is_called_finished(lab, doctor):
+    save_state(lab).finish()
+    assert "finished; removed at its next start" in doctor()[1]
+
+
+def test_a_damaged_state_is_shown_and_can_be_cleared(lab, doctor):
+    save_state(lab)
+    (lab.root / ".state/train_toy/k/state.safetensors").write_bytes(b"rubbish")
+    assert "train_toy None" in doctor()[1]
+    assert remove_states(lab.root / ".state") > 0
+
+
+def test_a_state_in_use_is_not_cleared(lab):
+    from filelock import FileLock
+
+    save_state(lab)
+    with FileLock(lab.root / ".state/train_toy/k/lock"):
+        assert remove_states(lab.root / ".state") == 0
+    assert len(describe_states(lab.root / ".state")) == 1
