@@ -301,6 +301,21 @@ def test_a_stage_that_alone_is_interrupted_fails(spoiled):
     assert (spoiled.root / "dvc.lock").read_bytes() == lock
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_does_not_outlive_its_dvc(spoiled, how):
+    trainings = []
+
+    def end_dvc(dvc: int) -> None:
+        trainings.extend(p for p in psutil.Process(dvc).children(recursive=True))
+        os.kill(dvc, how)
+
+    status, _ = interrupt_training(spoiled, end_dvc)
+    assert status != 0
+    assert trainings
+    _, alive = psutil.wait_procs(trainings, timeout=20)
+    assert alive == []
+
+
 def interrupt_stage_alone(dvc: int) -> None:
     stages = [p for p in psutil.Process(dvc).children(recursive=True) if "-m" in p.cmdline()]
     stages[-1].send_signal(signal.SIGINT)
@@ -332,5 +347,5 @@ def interrupt_training(lab: Lab, interrupt: Callable[[int], None]) -> tuple[int,
             time.sleep(0.1)
         if process.poll() is None:
             interrupt(process.pid)
-        said, _ = process.communicate()
+        said, _ = process.communicate(timeout=120)
     return process.returncode, said

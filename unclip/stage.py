@@ -8,6 +8,7 @@ from typing import Any
 
 from unclip.errors import UserError
 from unclip.layout import Layout
+from unclip.orphan import end_with_dvc
 from unclip.params import load_params
 from unclip.yaml12 import load_yaml
 
@@ -39,6 +40,7 @@ def main(stage: str, run: Callable[..., None]) -> None:
     """
     # As Ctrl-C: with statements are left in order, and the status is not 0.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_with_dvc()
     sys.exit(exit_status(stage, run, Layout()))
 
 
@@ -56,6 +58,6 @@ def exit_status(stage: str, run: Callable[..., None], layout: Layout) -> int:
             print(f"error: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"error: {stage} was interrupted; `dvc repro` starts it again", file=sys.stderr)
+        print(f"error: {stage} was interrupted; `dvc repro` goes on with it", file=sys.stderr)
         return 130
     return 0
