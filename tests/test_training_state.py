@@ -61,7 +61,7 @@ def test_a_stopped_training_ends_as_one_that_was_not(run, tmp_path, options, sto
         seen.append(step)
         return toy_loss(model, step)
 
-    again = run(state=EveryStep(tmp_path / "state"), loss=loss, **options)
+    again = run(state=TrainingState(tmp_path / "state"), loss=loss, **options)
     assert seen[0] == stopped_at - 1  # the last state is that of the step before
     assert same(again.weights, whole.weights)
     assert (again.kept_step, again.metrics) == (whole.kept_step, whole.metrics)
