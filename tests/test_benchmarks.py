@@ -241,6 +241,7 @@ def fail() -> Work:
     raise ValueError("no such contender")
 
 
+@pytest.mark.slow
 def test_a_worker_times_its_work_in_its_own_process_and_tells_what_failed():
     with Workers() as workers:
         work = workers.ours.build(nap, 0.02)

@@ -3,6 +3,7 @@ import sys
 import pytest
 from dvc_repo import Lab
 from tiny_params import tiny_params, write_params
+from workspace import forget_accelerator
 
 import cli
 from unclip.doctor import CHECKS, describe_states, findings, remove_states
@@ -19,6 +20,7 @@ def lab(tmp_path, monkeypatch, on_cpu) -> Lab:
     monkeypatch.chdir(lab.root)
     monkeypatch.setenv("DVC_ROOT", str(lab.root))
     monkeypatch.setenv("HOME", str(lab.home))
+    forget_accelerator()
     return lab
 
 
