@@ -8,7 +8,7 @@ from benchmarks.report import Bar, Column, Row, Section, Table
 from benchmarks.scale import Scale
 from benchmarks.timing import Timing, ratio, take_turns
 from benchmarks.worker import RemoteWork, Worker, Workers
-from benchmarks.workspace import SHIPPED, changed_params, make_workspace
+from benchmarks.workspace import SHIPPED, changed_params
 
 TEN = 10  # pictures of the headline
 STEPS_BATCH = 50  # pictures painted at once where steps are compared
@@ -27,9 +27,7 @@ def measure(folder: Path, scale: Scale, workers: Workers) -> Section:
         scale: how much is measured.
         workers: where the contenders run.
     """
-    quick = make_workspace(folder / "shipped", changed_params(SHIPPED, scale.pictures)).root
-    large_params = changed_params(scale.large_recipe, scale.pictures, scale.large_changes)
-    large = make_workspace(folder / "large", large_params).root
+    quick, large = scale.make_workspaces(folder)
     shipped = changed_params(SHIPPED, scale.pictures).sample
     facts = workers.ours.build(ours.painting, quick, 1, 1).facts
     painters = _Painters(quick, workers, facts["precision"], facts["device"])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.workspace import SHIPPED, TUTORIAL, Changes
+from benchmarks.workspace import SHIPPED, TUTORIAL, Changes, changed_params, make_workspace
 
 STAGES = (
     *("prepare", "train_clip", "train_prior", "train_decoder", "train_judge"),
@@ -56,6 +56,15 @@ class Scale:
     widths: tuple[int, ...] = (16, 32, 64, 128)
     batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
     data_sizes: tuple[int, ...] = (1_000, 10_000, 100_000)
+
+    def make_workspaces(self, folder: Path) -> tuple[Path, Path]:
+        """Returns two new workspaces below a folder: of the shipped and of the large networks."""
+        shipped = changed_params(SHIPPED, self.pictures)
+        large = changed_params(self.large_recipe, self.pictures, self.large_changes)
+        return (
+            make_workspace(folder / "shipped", shipped).root,
+            make_workspace(folder / "large", large).root,
+        )
 
 
 SHORT = {"train_steps": 4, "warmup_steps": 2, "val_every": 4}

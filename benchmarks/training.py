@@ -11,7 +11,6 @@ from benchmarks.report import Bar, Column, Row, Section, Table
 from benchmarks.scale import Scale
 from benchmarks.timing import Timing, ratio, take_turns
 from benchmarks.worker import RemoteWork, Worker, Workers
-from benchmarks.workspace import SHIPPED, changed_params, make_workspace
 from stages.train_decoder import STAGE as DECODER
 
 MATRIX_SIZES = (512, 1024, 2048)
@@ -42,9 +41,7 @@ def measure(folder: Path, scale: Scale, workers: Workers) -> Section:
         scale: how much is measured.
         workers: where the contenders run.
     """
-    quick = make_workspace(folder / "shipped", changed_params(SHIPPED, scale.pictures)).root
-    large_params = changed_params(scale.large_recipe, scale.pictures, scale.large_changes)
-    large = make_workspace(folder / "large", large_params).root
+    quick, large = scale.make_workspaces(folder)
     shipped, profile, share = _every_stage(quick, workers.ours, scale)
     small = _ways(quick, workers)
     beside = _ways(large, workers) | {
