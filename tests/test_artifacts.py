@@ -1,16 +1,22 @@
 import hashlib
 import json
+import os
 import pickletools
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
+from systems import CONFIGS, shake
 from torch import nn
 
 from unclip.artifacts import (
     Artifact,
     build,
     describe,
+    facts_of,
     load_artifact,
     save_artifact,
     weights_hash,
@@ -18,6 +24,11 @@ from unclip.artifacts import (
     write_metrics,
 )
 from unclip.errors import UserError
+from unclip.models.clip import CLIP
+from unclip.models.judge import Judge
+from unclip.models.prior import Prior
+from unclip.models.unet import UNet
+from unclip.strict import Strict
 
 KIND = "prior"
 
@@ -168,10 +179,47 @@ def test_another_kind_is_named(folder):
     assert "holds a prior, expected a decoder" in only_line(load_artifact, folder, "decoder")
 
 
-def test_another_version_is_named(folder):
+def rewrite(folder, **changes) -> None:
     path = folder / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_another_version_is_named(folder):
+    rewrite(folder, format_version=99)
     assert "format version 99, expected 1" in only_line(load_artifact, folder, KIND)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("format_version", "1\n2"), ("format_version", None), ("format_version", True)),
+        *(("kind", None), ("kind", 3), ("kind", {}), ("inputs", {"clip": 3}), ("facts", [])),
+    ],
+)
+def test_a_description_of_other_types_is_one_line(folder, key, value):
+    rewrite(folder, **{key: value})
+    assert "model.json: missing or damaged; make it" in only_line(describe, folder, KIND)
+
+
+def test_a_kind_is_shown_on_one_line(folder):
+    rewrite(folder, kind="a\nb\u202e")
+    assert r"holds a 'a\nb\u202e', expected a prior" in only_line(describe, folder, KIND)
+
+
+class Facts(Strict):
+    mean: list[float]
+
+
+def test_facts_come_as_a_model_of_them(folder):
+    assert facts_of(artifact(facts={"mean": [0.5]}), Facts, folder).mean == [0.5]
+
+
+def test_facts_that_are_not_what_they_must_be_are_one_line(folder):
+    line = only_line(facts_of, artifact(facts={"mean": [0.5, None]}), Facts, folder)
+    assert line.startswith(f"{folder / 'model.json'}: is damaged (facts.mean.1: null is not")
+    assert line.endswith(
+        "make it with `dvc repro --force train_prior`, or fetch it with `dvc pull`"
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 60, -1])
@@ -226,6 +274,135 @@ def test_weights_that_do_not_fit_are_one_line(folder, change):
         weights["layer.bias"] = torch.zeros(3)
     line = only_line(build, artifact(weights=weights), Net, folder)
     assert "layer.bias" in line
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.int32], ids=lambda dtype: str(dtype)
+)
+def test_weights_of_another_type_are_one_line(folder, dtype):
+    weights = artifact().weights
+    weights["layer.bias"] = weights["layer.bias"].to(dtype)
+    assert f"the weights have (2,) of {dtype}" in only_line(
+        build, artifact(weights=weights), Net, folder
+    )
+
+
+def test_nothing_is_allocated_for_what_a_config_claims(folder):
+    line = only_line(build, artifact(config={"dim": 4 * 10**8, "names": ["é", "b"]}), Net, folder)
+    assert (
+        "layer.weight: the weights have (2, 4) of torch.float32, the config (2, 400000000)" in line
+    )
+
+
+# The four networks
+
+NETWORKS = {"clip": CLIP, "prior": Prior, "decoder": UNet, "judge": Judge}
+READER = CONFIGS["decoder"] | {"caption_depth": 1}
+EVERY = CONFIGS | {
+    "decoder": READER,
+    "judge": {"image_size": 8, "in_channels": 3, "num_values": [2, 3], "channels": 4},
+}
+
+
+def network(kind: str, **changes) -> Artifact:
+    torch.manual_seed(0)
+    weights = shake(NETWORKS[kind](**EVERY[kind]), 1).state_dict()
+    return Artifact(kind, EVERY[kind] | changes, weights)
+
+
+def answers(kind: str, model: nn.Module) -> list[torch.Tensor]:
+    draws = torch.Generator().manual_seed(2)
+    images, embeds = torch.randn(2, 3, 8, 8, generator=draws), torch.randn(2, 6, generator=draws)
+    encodings = torch.randn(2, 5, 8, generator=draws)
+    tokens, mask = torch.arange(10).view(2, 5), torch.ones(2, 5, dtype=torch.bool)
+    t, drop_mask = torch.tensor([0, 7]), torch.tensor([False, True])
+    with torch.inference_mode():
+        if kind == "clip":
+            return [*model(images, tokens, mask)]
+        if kind == "prior":
+            return [model(embeds, t, encodings, embeds, mask, drop_mask)]
+        if kind == "decoder":
+            return [model(images, t, embeds, drop_mask, tokens, mask, drop_mask)]
+        return model(images)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_is_what_its_constructor_and_its_weights_make(folder, kind):
+    plain = NETWORKS[kind](**EVERY[kind])
+    plain.load_state_dict(network(kind).weights)
+    built = build(network(kind), NETWORKS[kind], folder)
+    plain.eval().requires_grad_(False)
+    for mine, expected in zip(answers(kind, built), answers(kind, plain), strict=True):
+        assert torch.equal(mine, expected)
+    assert {type(parameter) for parameter in built.parameters()} == {nn.Parameter}
+    assert {parameter.dtype for parameter in built.parameters()} == {torch.float32}
+
+
+def test_a_network_shares_nothing_with_what_it_was_built_from(folder):
+    one = network("judge")
+    built = build(one, Judge, folder)
+    for tensor in one.weights.values():
+        tensor.zero_()
+    untouched = network("judge").weights
+    assert all(torch.equal(built.state_dict()[name], untouched[name]) for name in untouched)
+
+
+HUGE = 10**30
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        *(("clip", {"vision_depth": HUGE}), ("clip", {"text_depth": 10**6})),
+        *(("clip", {"vision_dim": HUGE}), ("clip", {"embed_dim": 10**9})),
+        *(("clip", {"text_heads": 0.5}), ("clip", {"text_heads": 0}), ("clip", {"text_heads": -1})),
+        *(("clip", {"text_heads": True}), ("clip", {"dropout": float("nan")})),
+        *(("clip", {"dropout": 1}), ("clip", {"dropout": -0.1}), ("clip", {"text_depth": "1"})),
+        *(("prior", {"depth": HUGE}), ("prior", {"text_length": HUGE}), ("prior", {"depth": -1})),
+        *(("decoder", {"num_res_blocks": HUGE}), ("decoder", {"channel_mult": [1] * 1000})),
+        *(("decoder", {"channel_mult": [1, HUGE]}), ("decoder", {"channel_mult": []})),
+        *(("decoder", {"caption_depth": HUGE}), ("decoder", {"attn_resolutions": None})),
+        *(("decoder", {"image_size": HUGE}), ("decoder", {"head_channels": 0})),
+        *(
+            ("judge", {"image_size": 0}),
+            ("judge", {"image_size": HUGE}),
+            ("judge", {"channels": 0}),
+        ),
+        *(("judge", {"num_values": [HUGE, 3]}), ("judge", {"a\nb\u202e": 1})),
+    ],
+    ids=str,
+)
+def test_a_config_of_what_can_not_be_is_one_line(folder, kind, changes):
+    line = only_line(build, network(kind, **changes), NETWORKS[kind], folder)
+    assert line.startswith(f"{folder}: config and weights do not make a {kind} (")
+    assert line.isprintable()
+
+
+def test_a_buffer_that_is_not_among_the_weights_is_told_to_whoever_wrote_it(folder):
+    class Buffered(Net):
+        def __init__(self, *, dim: int, names: list[str]) -> None:
+            super().__init__(dim=dim, names=names)
+            self.register_buffer("table", torch.arange(3), persistent=False)
+
+    with pytest.raises(AssertionError, match=r"\['table'\] are not among the weights"):
+        build(artifact(), Buffered, folder)
+
+
+def test_building_a_network_imports_nothing_that_takes_seconds():
+    script = (
+        "import sys, test_artifacts as t\n"
+        "for kind, constructor in t.NETWORKS.items():\n"
+        "    t.build(t.network(kind), constructor, kind)\n"
+        "print('sympy' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_metrics_keep_six_digits_and_whole_numbers(tmp_path):

@@ -364,6 +364,8 @@ def test_a_scalar_is_what_yaml_1_2_says(text, value):
         ("a: &a {b: *a}\n", "not valid YAML: "),
         ("[" * 3000, "not valid YAML: "),
         ("\x00\x01\x02", "not valid YAML: "),
+        ("{a: 1, '\u202e': 1, '\u202e': 2}", "not valid YAML: line 1: key '\\u202e' stands here"),
+        ("a: &a [*a]", "not valid YAML: line 1: a value that holds itself"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "can not be read: "),
         ("data: é\n".encode("latin-1"), "can not be read: "),
         ("data: x\n".encode("utf-16"), "can not be read: "),
@@ -372,6 +374,35 @@ def test_a_scalar_is_what_yaml_1_2_says(text, value):
 )
 def test_a_file_that_is_not_params_is_one_line(tmp_path, content, line):
     assert only_line(written(tmp_path, content)).startswith(line)
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n", "\u202e"])
+def test_a_key_that_does_not_show_is_quoted(key):
+    raw = changed()
+    raw["clip"][key] = 1
+    (line,) = complaints(raw)
+    assert line.startswith(f"params.yaml: clip.{key!r}: unknown key")
+
+
+def test_what_does_not_print_is_escaped_where_the_file_is_quoted(tmp_path):
+    found = only_line(written(tmp_path, "a: [\u202e é, }\n"))
+    assert "\\u202e" in found
+    assert "é" in found
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+
+
+def test_aliases_of_aliases_are_refused_before_they_are_written_out(tmp_path):
+    found = only_line(written(tmp_path, LAUGHS))
+    assert found == "not valid YAML: line 16: more than 100000 values"
+
+
+def test_aliases_are_what_they_stand_for():
+    assert load_yaml("a: &a [1, 2]\nb: {c: *a, d: *a}") == {
+        "a": [1, 2],
+        "b": {"c": [1, 2], "d": [1, 2]},
+    }
 
 
 def test_a_missing_file_and_a_folder_are_one_line(tmp_path):

@@ -14,16 +14,66 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from unclip.errors import UserError
+from unclip.npy import open_npy
+from unclip.strict import Strict, checked, short
 
 FORMAT_VERSION = 1
+REMEDY = "run `dvc repro prepare`"
+Mean = Annotated[float, Field(ge=0.0, le=1.0)]  # of pixels in [0, 1]
+Std = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Description(Strict):
+    """dataset.json, everything that is not a picture; see `Prepared`."""
+
+    format_version: int
+    name: str
+    image_size: PositiveInt
+    channels: Literal[1, 3]
+    captions: Annotated[list[str], Field(min_length=1)]
+    attribute_names: list[str]
+    attribute_values: list[Annotated[list[str], Field(min_length=1)]]
+    caption_attributes: list[list[int]]
+    held_out_captions: list[NonNegativeInt]
+    prompts: Annotated[list[str], Field(min_length=1)]
+    allow_flip: bool
+    judge_split: Literal["judge", "train"]
+    counts: dict[str, NonNegativeInt]
+    mean: list[Mean]
+    std: list[Std]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Description":
+        num_values = [len(values) for values in self.attribute_values]
+        fits = {
+            "mean": len(self.mean) == self.channels,
+            "std": len(self.std) == self.channels,
+            "counts": self.counts.keys() == {"train", "val", "test", self.judge_split},
+            "held_out_captions": all(i < len(self.captions) for i in self.held_out_captions),
+            "attribute_values": len(num_values) == len(self.attribute_names),
+            "caption_attributes": len(self.caption_attributes) == len(self.captions)
+            and all(_is_row(row, num_values) for row in self.caption_attributes),
+        }
+        for key, is_fit in fits.items():
+            if not is_fit:
+                raise ValueError(f"{key}: does not fit the other values")
+        return self
+
+
+def _is_row(row: list[int], num_values: list[int]) -> bool:
+    """Returns whether a row has a value, or -1, of each attribute."""
+    return len(row) == len(num_values) and all(
+        -1 <= value < count for value, count in zip(row, num_values, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -105,24 +155,28 @@ class Prepared:
         judge_split: the split that the judge learns from, "judge" or "train".
         counts: pictures in each split.
         normalisation: mean and std of the training split.
+
+    Raises:
+        UserError: dataset.json is missing, damaged or of another version.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         about = _read_description(self.folder / "dataset.json")
-        self.name: str = about["name"]
-        self.image_size: int = about["image_size"]
-        self.channels: int = about["channels"]
-        self.captions: list[str] = about["captions"]
-        self.attribute_names: list[str] = about["attribute_names"]
-        self.attribute_values: list[list[str]] = about["attribute_values"]
-        self.caption_attributes = torch.tensor(about["caption_attributes"], dtype=torch.int64)
-        self.held_out_captions: list[int] = about["held_out_captions"]
-        self.prompts: list[str] = about["prompts"]
-        self.allow_flip: bool = about["allow_flip"]
-        self.judge_split: str = about["judge_split"]
-        self.counts: dict[str, int] = about["counts"]
-        self.normalisation = Normalisation(tuple(about["mean"]), tuple(about["std"]))
+        self.name = about.name
+        self.image_size = about.image_size
+        self.channels = about.channels
+        self.captions = about.captions
+        self.attribute_names = about.attribute_names
+        self.attribute_values = about.attribute_values
+        rows = torch.tensor(about.caption_attributes, dtype=torch.int64)
+        self.caption_attributes = rows.view(len(about.captions), len(about.attribute_names))
+        self.held_out_captions = about.held_out_captions
+        self.prompts = about.prompts
+        self.allow_flip = about.allow_flip
+        self.judge_split = about.judge_split
+        self.counts = about.counts
+        self.normalisation = Normalisation(tuple(about.mean), tuple(about.std))
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -159,48 +213,35 @@ class Prepared:
         assert name in ("train", "val", "test", "judge"), f"there is no split {name!r}"
         name = self.judge_split if name == "judge" else name
         folder, count, size = self.folder / name, self.counts[name], self.image_size
-        images = _open_array(folder / "images.npy", (count, self.channels, size, size))
+        shape = (count, self.channels, size, size)
+        images = open_npy(folder / "images.npy", np.uint8, shape, remedy=REMEDY)
         caption_index, attributes = (
             # Copy on write, since torch wants memory that may be written to.
-            torch.from_numpy(_open_array(folder / f"{array}.npy", shape, mode="c"))
-            for array, shape in (
-                ("caption_index", (count,)),
-                ("attributes", (count, len(self.attribute_names))),
+            torch.from_numpy(
+                open_npy(folder / f"{array}.npy", dtype, shape, remedy=REMEDY, mode="c")
+            )
+            for array, dtype, shape in (
+                ("caption_index", np.int32, (count,)),
+                ("attributes", np.int16, (count, len(self.attribute_names))),
             )
         )
         return PreparedSplit(images[:at_most], caption_index[:at_most], attributes[:at_most])
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> Description:
     """Returns what dataset.json says, of this version."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         version = about["format_version"]
     except FileNotFoundError:
-        raise UserError(f"{path}: is missing; run `dvc repro prepare`") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is damaged; run `dvc repro prepare`") from None
+        raise UserError(f"{path}: is missing; {REMEDY}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: is damaged; {REMEDY}") from None
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path}: has format version {version!r}; expected {FORMAT_VERSION}; "
-            "run `dvc repro prepare`"
+            f"{path}: has format version {short(version)}; expected {FORMAT_VERSION}; {REMEDY}"
         )
-    return about
-
-
-def _open_array(
-    path: Path, shape: tuple[int, ...], mode: Literal["r", "c"] = "r"
-) -> npt.NDArray[Any]:
-    """Returns a memory-mapped array, as a plain ndarray, whose look-ups are faster."""
     try:
-        array = np.asarray(np.load(path, mmap_mode=mode))
-    except FileNotFoundError:
-        raise UserError(f"{path}: is missing; run `dvc repro prepare`") from None
-    except (ValueError, EOFError):
-        raise UserError(f"{path}: is damaged; run `dvc repro prepare`") from None
-    if array.shape != shape:
-        raise UserError(
-            f"{path}: has the shape {array.shape}; expected {shape} by dataset.json; "
-            "run `dvc repro prepare`"
-        )
-    return array
+        return checked(Description, about)
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); {REMEDY}") from None

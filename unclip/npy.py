@@ -1,10 +1,12 @@
-"""NumPy files that are written piece by piece, so that an array need never be whole in memory."""
+"""NumPy files written piece by piece and read by memory map: no array need be whole in memory."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from unclip.errors import UserError
 
 
 def create_npy(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> BinaryIO:
@@ -24,3 +26,44 @@ def create_npy(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Bina
         file, {"descr": descr, "fortran_order": False, "shape": shape}
     )
     return file
+
+
+def open_npy(
+    path: Path,
+    dtype: npt.DTypeLike,
+    shape: tuple[int | None, ...],
+    *,
+    remedy: str,
+    mode: Literal["r", "c"] = "r",
+) -> npt.NDArray[Any]:
+    """Returns a memory-mapped array in C order, as a plain ndarray, whose look-ups are faster.
+
+    Args:
+        path: the file.
+        dtype: of its values, byte order included.
+        shape: None stands for any length.
+        remedy: what makes the file again, for the user.
+        mode: "r" to read, "c" to write to the copy in memory too.
+
+    Raises:
+        UserError: it is missing, damaged or holds another array.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode=mode)
+        is_whole = array.flags.c_contiguous and path.stat().st_size == array.offset + array.nbytes
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; {remedy}") from None
+    except Exception:  # a damaged header can fail in any way
+        is_whole = False
+    if not is_whole:
+        raise UserError(f"{path}: is damaged; {remedy}")
+    is_fit = len(shape) == array.ndim and all(
+        wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
+    )
+    if not is_fit or array.dtype != np.dtype(dtype):
+        expected = str(shape).replace("None", "any")
+        raise UserError(
+            f"{path}: has the shape {array.shape} of {array.dtype}; "
+            f"expected {expected} of {np.dtype(dtype)}; {remedy}"
+        )
+    return np.asarray(array)

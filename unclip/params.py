@@ -5,14 +5,13 @@ constructor keywords of what they configure.
 """
 
 import difflib
-import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from unclip.errors import UserError
+from unclip.strict import Strict, explain, key_of
 from unclip.yaml12 import load_yaml
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -20,6 +19,7 @@ Index = Annotated[int, Field(ge=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+ImageSize = Annotated[int, Field(ge=8, le=512)]
 Rate = Annotated[float, Field(gt=0.0, le=10.0)]
 Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -28,10 +28,8 @@ Sampler = Literal["dpmpp_2m", "ddim", "ddpm"]
 MAX_FEATURES = 128  # as models/judge.py has it, which is not imported: torch takes seconds
 
 
-class Section(BaseModel):
-    """A group of params: unknown keys refused, types strict, values frozen."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+class Section(Strict):
+    """A group of params."""
 
 
 class ShapesParams(Section):
@@ -47,7 +45,7 @@ class DataParams(Section):
 
     dataset: Literal["shapes", "fashion_mnist"]
     seed: Seed
-    image_size: Annotated[int, Field(ge=8, le=512)]
+    image_size: ImageSize
     val_fraction: Annotated[float, Field(gt=0.0, le=0.5)]
     shapes: ShapesParams
 
@@ -75,13 +73,18 @@ class AugmentParams(Section):
     crop_padding: Annotated[int, Field(ge=0, le=64)]
 
 
-class DiffusionParams(Section):
-    """The forward process and what the network predicts."""
+class ForwardProcess(Section):
+    """The forward process and what the network predicts; stored beside its weights."""
 
     num_timesteps: Annotated[int, Field(ge=2, le=100_000)]
     schedule: Literal["cosine", "linear"]
     schedule_offset: Annotated[float, Field(ge=0.0, le=0.5)]
     prediction_type: Literal["eps", "x_start", "v"]
+
+
+class DiffusionParams(ForwardProcess):
+    """What a network that denoises is trained with."""
+
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -98,6 +101,7 @@ class ClipParams(TrainingParams, AugmentParams):
     text_heads: Count
     text_length: Annotated[int, Field(ge=8, le=4096)]
     dropout: Dropout
+    word_dropout: Dropout
     embed_flipped: bool
 
 
@@ -164,8 +168,17 @@ class EvaluateParams(Section):
     """What evaluate reads."""
 
     seed: Seed
+    neighbours: Annotated[int, Field(ge=1, le=9)]  # sample.num_judged is at least 10
     kid_subsets: Count
     kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
+
+
+class SweepParams(Section):
+    """What sweep reads."""
+
+    num_pictures: Annotated[int, Field(ge=0, le=10**6)]
+    guidances: Annotated[list[Guidance], Field(min_length=1, max_length=8)]
+    steps: Annotated[list[Count], Field(min_length=1, max_length=8)]
 
 
 class Params(Section):
@@ -178,6 +191,7 @@ class Params(Section):
     judge: JudgeParams
     sample: SampleParams
     evaluate: EvaluateParams
+    sweep: SweepParams
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Params":
@@ -267,6 +281,7 @@ def _check_requests(params: Params) -> list[str]:
         ("sample.steps", sample.steps, "decoder", decoder.num_timesteps),
         ("decoder.paint_steps", decoder.paint_steps, "decoder", decoder.num_timesteps),
         ("sample.prior_steps", sample.prior_steps, "prior", prior.num_timesteps),
+        ("sweep.steps", max(params.sweep.steps), "decoder", decoder.num_timesteps),
     ]
     problems = [
         f"{name}: {value} is more than {section}.num_timesteps {most}"
@@ -297,7 +312,7 @@ def load_params(path: Path) -> Params:
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: can not be read: {error}") from None
     except ValueError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     return validate_params(raw, where=str(path))
 
 
@@ -314,38 +329,14 @@ def validate_params(raw: Any, where: str = "params.yaml") -> Params:
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
-_WORDING = (
-    (r"Input should be ", ""),
-    (r"List should have (at (?:least|most) \d+ items?) .*", r"\1"),
-    (r"a valid dictionary or instance of \w+", "a section with keys of its own"),
-    (r"a valid integer", "an integer"),
-    (r"a valid ", "a "),
-)
-
-
 def _explain(problem: Any) -> list[str]:
-    """Returns the lines for one of pydantic's errors: key, what it is, what was expected."""
-    key = ".".join(_one_line(str(part)) for part in problem["loc"])
-    message: str = problem["msg"]
+    """Returns the lines for one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
-        return [f"{key}: unknown key{_nearest(problem['loc'])}; remove it or correct its name"]
+        near = _nearest(problem["loc"])
+        return [f"{key_of(problem)}: unknown key{near}; remove it or correct its name"]
     if problem["type"] == "missing":
-        return [f"{key}: missing; every value is written in params.yaml, add it"]
-    if problem["type"] == "value_error":
-        return message.removeprefix("Value error, ").splitlines()
-    for pydantic, ours in _WORDING:
-        message = re.sub(pydantic, ours, message)
-    return [f"{key or 'the file'}: {_short(problem['input'])} is not allowed; expected {message}"]
-
-
-def _short(value: Any) -> str:
-    """Returns a value as it stands in YAML, cut where it is long."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(key: str) -> str:
-    return key if key.isprintable() else repr(key)
+        return [f"{key_of(problem)}: missing; every value is written in params.yaml, add it"]
+    return explain(problem).splitlines()  # several where values do not fit together
 
 
 def _nearest(location: tuple[Any, ...]) -> str:
