@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -53,17 +54,23 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
     machine = open_machine(decoder.precision)
     task = Task.of(layout, decoder, machine)
     data = task.data
-    shutil.rmtree(layout.painted_in_training, ignore_errors=True)
+    made = layout.painted_in_training
+    shutil.rmtree(made, ignore_errors=True)
 
     def painting(log: StageRun) -> tuple[Hook, ...]:
         def paint(step: int, model: nn.Module) -> None:
             with machine.accelerator.autocast():
                 painted = task.paint(model)
-            save_grid(painted, layout.painted_in_training / f"step_{step:06d}.png", step, log)
+            path = made / f"step_{step:06d}.png"
+            save_grid(painted, path)
+            log_grid(path, log)
 
-        return (Hook(decoder.paint_every, paint),)
+        def log_again() -> None:
+            for path in sorted(made.glob("*.png")):
+                log_grid(path, log)
 
-    made = layout.painted_in_training
+        return (Hook(decoder.paint_every, paint, log_again),)
+
     with trained(STAGE, task, decoder, layout, machine, hooks=painting, made=made) as (fitted, _):
         facts = {"diffusion": asdict(task.diffusion), "mean": data.mean, "std": data.std}
         inputs = {
@@ -75,14 +82,19 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
         write_metrics(layout.metrics(STAGE), fitted.metrics)
 
 
-def save_grid(pictures: Tensor, path: Path, step: int, log: StageRun) -> None:
-    """Saves and logs a small grid of uint8 pictures (2 n, C, H, W), n of them in a row."""
+def save_grid(pictures: Tensor, path: Path) -> None:
+    """Saves a small grid of uint8 pictures (2 n, C, H, W), n of them in a row."""
     sheet = make_grid(pictures, nrow=len(pictures) // 2, padding=2, pad_value=255)
     image = to_pil_image(sheet)
     image = image.resize((image.width * ENLARGED, image.height * ENLARGED), resample=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
-    log.log_image("painted", image, step)
+
+
+def log_grid(path: Path, log: StageRun) -> None:
+    """Logs a grid that `save_grid` wrote as step_NNNNNN.png."""
+    with Image.open(path) as image:
+        log.log_image("painted", image, int(path.stem.removeprefix("step_")))
 
 
 @dataclass(frozen=True)

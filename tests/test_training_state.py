@@ -150,16 +150,49 @@ def test_no_folder_keeps_nothing(tmp_path):
     assert state.load() is None
 
 
-def test_a_disk_that_takes_no_more_does_not_stop_the_training(tmp_path, monkeypatch, capsys):
+def test_a_disk_that_takes_no_more_is_told_once_and_tried_again(tmp_path, monkeypatch, capsys):
     state = TrainingState(tmp_path / "s")
+    state.save(snapshot(1))
 
-    def full(*_, **__):
+    def full(_, path, **__):
+        path.write_bytes(b"as much as there was room for")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unclip.training.state.save_file", full)
-    state.save(snapshot())
-    state.save(snapshot())
+    with monkeypatch.context() as patched:
+        patched.setattr("unclip.training.state.save_file", full)
+        state.save(snapshot(2))
+        state.save(snapshot(3))
     assert capsys.readouterr().err.count("No space left on device") == 1
+    assert state.load().step == 1
+    assert STATE + ".tmp" not in os.listdir(tmp_path / "s")
+    state.save(snapshot(4))
+    assert state.load().step == 4
+
+
+def test_room_for_the_next_state_is_set_aside_and_given_back_at_the_end(tmp_path):
+    with open_state(tmp_path, "train_x", "key", room=10_000) as state:
+        room = state.folder / "room"
+        assert room.stat().st_blocks * 512 >= 10_000
+        state.save(snapshot())
+        assert room.stat().st_blocks * 512 >= 10_000
+        state.finish()
+        assert not room.exists()
+
+
+def test_room_is_given_back_by_a_training_that_fails(tmp_path):
+    with pytest.raises(Stopped), open_state(tmp_path, "train_x", "key", room=10_000) as state:
+        raise Stopped
+    assert not (state.folder / "room").exists()
+
+
+def test_hooks_are_told_that_a_training_goes_on(run, tmp_path):  # noqa: F811
+    told = []
+    telling = Hook(1, lambda step, _: None, go_on=lambda: told.append("on"))
+    with pytest.raises(Stopped):
+        run(state=EveryStep(tmp_path / "state"), hooks=(telling, stop_at(5)))
+    assert told == []
+    run(state=EveryStep(tmp_path / "state"), hooks=(telling,))
+    assert told == ["on"]
 
 
 def test_a_folder_in_use_is_left_to_who_uses_it(tmp_path):

@@ -52,10 +52,12 @@ class Hook:
     Attributes:
         interval: in steps.
         act: called with the step and the weights that would be kept (EMA where there is one).
+        go_on: called where a training goes on that acted before it was interrupted.
     """
 
     interval: int
     act: Callable[[int, nn.Module], None]
+    go_on: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def fit(
         print(f"{stage}: goes on from step {first_step} of {recipe.train_steps}", file=sys.stderr)
         for row in ledger.history.rows:  # the run that MLflow has of them ended with its process
             log.log_metrics(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
+        for hook in hooks:
+            hook.go_on()
     log_every = max(1, recipe.train_steps // ROWS_OF_HISTORY)
 
     def is_due(interval: int, step: int) -> bool:

@@ -18,6 +18,7 @@ from unclip.training.fit import Fitted, Hook, fit
 from unclip.training.state import key_of, open_state
 
 COPIES_IN_A_STATE = 5  # weights, EMA, the optimizer's two moments, best weights so far
+CURVES_AND_PICTURES = 10**7  # bytes that they may take
 
 
 class Task(Protocol):
@@ -43,6 +44,7 @@ def trained(
     *,
     hooks: Callable[[StageRun], tuple[Hook, ...]] = lambda log: (),
     made: Path | None = None,
+    other_bytes: int = 0,
 ) -> Iterator[tuple[Fitted, StageRun]]:
     """Gives the trained weights and the stage's run in MLflow, to save and to add figures to.
 
@@ -56,13 +58,16 @@ def trained(
         machine: where it computes.
         hooks: further work at intervals, given the run.
         made: a folder that this work writes into.
+        other_bytes: what the stage writes beside its checkpoint, about.
     """
     kind = MODEL_OF_STAGE[stage]
     model = task.new_model()
     num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
-    require_space(layout.root, num_bytes * (1 + COPIES_IN_A_STATE), stage)
+    room = num_bytes * (1 + COPIES_IN_A_STATE) + other_bytes + CURVES_AND_PICTURES
+    require_space(layout.root, room, stage)
+    key = _key(stage, recipe, layout, machine)
     with (
-        open_state(states_folder(), stage, _key(stage, recipe, layout, machine), made) as state,
+        open_state(states_folder(), stage, key, made, room) as state,
         StageRun(stage, {kind: recipe.model_dump()}, {"precision": machine.precision}) as log,
     ):
         fitted = fit(

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from torch import Tensor
 SECONDS_BETWEEN_SAVES = 45.0
 DAYS_KEPT = 14  # unfinished states of other values, which may be wanted again
 STATE = "state.safetensors"
+PARTIAL = STATE + ".tmp"
 FILES = "files"
 FINISHED = "finished"
+ROOM = "room"
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,21 @@ def key_of(facts: dict[str, Any], root: Path, paths: Iterable[str]) -> str:
 class TrainingState:
     """One folder with the latest snapshot of a training, in use by one process.
 
+    Room on the disk for a snapshot and for the results is set aside at once, and given back when
+    they are written: others may fill the disk in between.
+
     Args:
         folder: `.state/<stage>/<key>`; None keeps nothing, and every save is ignored.
         made: a folder that the training writes files into on the way, which belong to the state.
+        room: how many bytes to set aside.
     """
 
-    def __init__(self, folder: Path | None, made: Path | None = None) -> None:
-        self.folder, self.made = folder, made
+    def __init__(self, folder: Path | None, made: Path | None = None, room: int = 0) -> None:
+        self.folder, self.made, self.room = folder, made, room
         self._last_save = time.monotonic()
+        self._has_warned = False
+        if folder is not None:
+            self._set_room_aside(folder)
 
     def load(self) -> Snapshot | None:
         """Returns the latest snapshot, its files put back, or None where there is none to use."""
@@ -104,16 +113,28 @@ class TrainingState:
         try:
             self._write(self.folder, snapshot)
         except (OSError, SafetensorError) as error:
-            print(
-                f"warning: {self.folder}: the state of this training can not be kept ({error}); "
-                "it goes on, but if it is interrupted it starts afresh",
-                file=sys.stderr,
-            )
-            self.folder = None
+            (self.folder / PARTIAL).unlink(missing_ok=True)
+            if not self._has_warned:
+                print(
+                    f"warning: {self.folder}: the state of this training can not be kept ({error});"
+                    " it goes on, but if it is interrupted what it did since is lost",
+                    file=sys.stderr,
+                )
+            self._has_warned = True
+        self._set_room_aside(self.folder)
         self._last_save = time.monotonic()
+
+    def _set_room_aside(self, folder: Path) -> None:
+        """Makes a file of so many bytes, or of as many as there are, if the system has a way to."""
+        with suppress(OSError, AttributeError):
+            num_bytes = min(self.room, shutil.disk_usage(folder).free)
+            if num_bytes > 0:
+                with (folder / ROOM).open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, num_bytes)
 
     def _write(self, folder: Path, snapshot: Snapshot) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ROOM).unlink(missing_ok=True)
         if self.made is not None and self.made.is_dir():
             shutil.copytree(self.made, folder / FILES, dirs_exist_ok=True)
         tensors = {
@@ -121,8 +142,10 @@ class TrainingState:
             for name, tensor in snapshot.tensors.items()
         }
         facts = json.dumps(snapshot.facts | {"step": snapshot.step})
-        save_file(tensors, folder / (STATE + ".tmp"), metadata={"facts": facts})
-        os.replace(folder / (STATE + ".tmp"), folder / STATE)
+        save_file(tensors, folder / PARTIAL, metadata={"facts": facts})
+        with (folder / PARTIAL).open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the name
+        os.replace(folder / PARTIAL, folder / STATE)
 
     def finish(self) -> None:
         """Marks the training as finished.
@@ -131,12 +154,14 @@ class TrainingState:
         result, on a full disk for example, the training is not lost.
         """
         if self.folder is not None and self.folder.is_dir():
-            (self.folder / FINISHED).touch()
+            (self.folder / ROOM).unlink(missing_ok=True)
+            with suppress(OSError):  # the mark only says that the state may be removed
+                (self.folder / FINISHED).touch()
 
 
 @contextmanager
 def open_state(
-    root: Path, stage: str, key: str | None, made: Path | None = None
+    root: Path, stage: str, key: str | None, made: Path | None = None, room: int = 0
 ) -> Iterator[TrainingState]:
     """Returns the state of a training, locked while in use; old ones of the stage are removed.
 
@@ -147,6 +172,7 @@ def open_state(
         stage: its name in dvc.yaml.
         key: as `key_of` makes it; None keeps nothing.
         made: see `TrainingState`.
+        room: see `TrainingState`.
     """
     if key is None:
         yield TrainingState(None)
@@ -165,8 +191,9 @@ def open_state(
         return
     try:
         remove_old(root / stage, besides=folder)
-        yield TrainingState(folder, made)
+        yield TrainingState(folder, made, room)
     finally:
+        (folder / ROOM).unlink(missing_ok=True)
         lock.release()
 
 
