@@ -110,7 +110,7 @@ def painting(folder: Path, batch_size: int, steps: int) -> Work:
     def run(count: int) -> None:
         for _ in range(count):
             with machine.accelerator.autocast():
-                system.decode(embeds, prompts, seeds, settings)
+                system.decode(embeds, prompts, seeds, decoder, batch_size)
 
     facts = {"precision": machine.precision, "device": machine.device}
     return Work(run, facts | {"pictures": batch_size, "steps": steps})

@@ -11,7 +11,7 @@ from benchmarks.worker import RemoteWork, Worker, Workers
 from benchmarks.workspace import SHIPPED, changed_params
 
 TEN = 10  # pictures of the headline
-STEPS_BATCH = 50  # pictures painted at once where steps are compared
+STEPS_BATCH = 10  # pictures painted at once where steps are compared
 RATES = (
     Column("ours", "ours, pictures/s", "{:,.1f}"),
     Column("diffusers", "diffusers, pictures/s", "{:,.1f}"),

@@ -44,8 +44,8 @@ class Scale:
     large_recipe: Path = TUTORIAL
     large_changes: Changes = field(default_factory=lambda: LARGE)
     sampling_steps: tuple[int, ...] = (5, 10, 25, 50, 250)
-    paint_batches: tuple[int, ...] = (1, 10, 50, 100, 200, 500)
-    judge_batches: tuple[int, ...] = (50, 100, 200, 500, 1000)
+    paint_batches: tuple[int, ...] = (1, 10, 50, 200)
+    judge_batches: tuple[int, ...] = (50, 125, 500)
     judged: int = 2000
     naive_steps: int = 20
     stages: tuple[str, ...] = STAGES

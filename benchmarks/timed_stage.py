@@ -42,7 +42,7 @@ CATEGORIES = {
         "unclip.pipeline:UnCLIP.decode",
         "unclip.evaluation:frechet_distance",
         "unclip.evaluation:kernel_distance",
-        "unclip.evaluation:mean_per_caption",
+        "unclip.embeddings:mean_per_caption",
         "unclip.evaluation:paired_cosine",
     ),
     "writing": (

@@ -4,40 +4,43 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unclip.artifacts import build, load_artifact, write_metrics
+from unclip.bootstrap import margin_of_mean
 from unclip.charts import bar_accuracies, curves
 from unclip.data import Prepared
-from unclip.embeddings import Embeddings
-from unclip.evaluation import (
-    frechet_distance,
-    kernel_distance,
-    mean_per_caption,
-    paired_cosine,
-    split_real,
-)
-from unclip.judging import Verdict, accuracies, judge_pictures
-from unclip.layout import MODEL_OF_STAGE, Layout
+from unclip.embeddings import Embeddings, mean_per_caption
+from unclip.evaluation import paired_cosine, split_real
+from unclip.figures import neighbours
+from unclip.judging import Verdict, accuracies, is_right, judge_pictures
+from unclip.layout import CONTROLS, MODEL_OF_STAGE, Layout
 from unclip.machine import open_machine
+from unclip.manifold import nearest_pictures, share_nearer
 from unclip.models.judge import Judge
 from unclip.params import EvaluateParams
 from unclip.png import save_png
 from unclip.stage import main
+from unclip.yardstick import Yardstick
 
 STAGE = "evaluate"
 HEADLINE = (
     *("joint_accuracy", "joint_accuracy_held_out", "judge_real_accuracy"),
-    *("frechet_distance", "frechet_distance_floor", "kernel_distance", "kernel_distance_floor"),
-    *("prior_cosine", "prior_cosine_text_baseline"),
+    *("frechet_distance", "frechet_distance_floor", "coverage", "coverage_ceiling"),
+    *("diversity", "memorised"),
 )
+DISTANCES = ("frechet_distance", "kernel_distance")  # real pictures are their floor
+NEIGHBOURS_OF = 2000  # real pictures whose nearest training pictures say what near is
+SHOWN = 12  # pictures whose nearest training pictures are shown
 
 
 def run(layout: Layout, evaluate: EvaluateParams) -> None:
     """Writes metrics/evaluate.json, metrics/headline.json and the plots."""
     scene = Scene.of(layout)
-    figures = accuracy_figures(scene) | distance_figures(scene, evaluate) | prior_figures(scene)
+    figures = accuracy_figures(scene) | sample_figures(scene, evaluate) | prior_figures(scene)
+    figures |= copy_figures(scene, layout)
     write_metrics(layout.metrics(STAGE), figures)
     write_metrics(layout.metrics("headline"), headline(layout, figures))
     per_caption, real = figures["accuracy_per_caption"], figures["judge_real_per_caption"]
@@ -56,7 +59,9 @@ class Scene:
     Attributes:
         data: the prepared data set.
         captions: (N,) int64, of the painted pictures.
+        images: (N, C, H, W) uint8, the painted pictures, memory-mapped.
         painted: the judge's verdict on them.
+        controls: its verdicts on pictures of the same captions that were painted without the prior.
         real_captions: (M,) int32, of the real test pictures.
         real_attributes: (M, A) int16.
         real: the judge's verdict on them.
@@ -69,7 +74,9 @@ class Scene:
 
     data: Prepared
     captions: Tensor
+    images: npt.NDArray[np.uint8]
     painted: Verdict
+    controls: dict[str, Verdict]
     real_captions: Tensor
     real_attributes: Tensor
     real: Verdict
@@ -91,10 +98,18 @@ class Scene:
         images = np.load(layout.judged / "images.npy", mmap_mode="r")
         held_out = torch.zeros(len(data.captions), dtype=torch.bool)
         held_out[data.held_out_captions] = True
+        controls = {
+            kind: judge_pictures(
+                judge, data, np.load(layout.control(kind), mmap_mode="r"), machine.device
+            )
+            for kind in CONTROLS
+        }
         return cls(
             data,
             torch.from_numpy(np.load(layout.judged / "caption_index.npy")),
+            images,
             judge_pictures(judge, data, images, machine.device),
+            controls,
             test.caption_index,
             test.attributes,
             judge_pictures(judge, data, test.images, machine.device),
@@ -105,14 +120,23 @@ class Scene:
             held_out,
         )
 
+    @property
+    def seen(self) -> Tensor:
+        """Returns which painted pictures have a caption that training showed, (N,) bool."""
+        return ~self.held_out[self.captions]
+
+    @property
+    def real_seen(self) -> Tensor:
+        """Returns the rows of the real pictures with such a caption, (M,) int64."""
+        return (~self.held_out[self.real_captions]).nonzero()[:, 0]
+
 
 def accuracy_figures(scene: Scene) -> dict:
     """Returns how often the judge sees what was asked for, beside how often it is right at all."""
     names, wanted = scene.data.attribute_names, scene.data.caption_attributes[scene.captions]
-    seen = ~scene.held_out[scene.captions]
-    figures: dict = accuracies(scene.painted.predictions[seen], wanted[seen], names)
-    if (~seen).any():
-        held_out = accuracies(scene.painted.predictions[~seen], wanted[~seen], names)
+    figures: dict = accuracies(scene.painted.predictions[scene.seen], wanted[scene.seen], names)
+    if (~scene.seen).any():
+        held_out = accuracies(scene.painted.predictions[~scene.seen], wanted[~scene.seen], names)
         figures |= {f"{name}_held_out": value for name, value in held_out.items()}
     real = accuracies(scene.real.predictions, scene.real_attributes, names)
     figures |= {f"judge_real_{k.removeprefix('joint_')}": v for k, v in real.items()}
@@ -137,46 +161,76 @@ def per_caption(
     return figures
 
 
-def distance_figures(scene: Scene, evaluate: EvaluateParams) -> dict:
-    """Returns the distances of painted from real pictures, and of real from real at equal count."""
-    seen = ~scene.held_out[scene.captions]
-    painted = scene.painted.features[seen]
-    rows = (~scene.held_out[scene.real_captions]).nonzero()[:, 0]
-    real = split_real(rows, len(painted), evaluate.seed)
-    reference, floor = scene.real.features[real.reference], scene.real.features[real.floor]
-    subset_size = min(evaluate.kid_subset_size, len(floor), len(painted))
+def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
+    """Returns what the pictures are as samples of the real ones, by the prior and by each control.
 
-    def kernel(features: Tensor) -> float:
-        return kernel_distance(
-            features,
-            reference,
-            subsets=evaluate.kid_subsets,
-            subset_size=subset_size,
-            seed=evaluate.seed,
-        )
-
-    return {
-        "frechet_distance": frechet_distance(painted, reference),
-        "frechet_distance_floor": frechet_distance(floor, reference),
-        "kernel_distance": kernel(painted),
-        "kernel_distance_floor": kernel(floor),
-        "num_samples": len(painted),
-        "num_floor": len(floor),
-        "num_reference": len(reference),
-    }
+    Names of the controls' figures end in the control. Those of real pictures, as many as are
+    painted, end in `_floor` where less is better and in `_ceiling` elsewhere.
+    """
+    seen, captions = scene.seen, scene.captions[scene.seen]
+    real = split_real(scene.real_seen, len(captions), evaluate.seed)
+    yardstick = Yardstick.of(
+        scene.real.features[real.reference],
+        scene.real_captions[real.reference],
+        neighbours=evaluate.neighbours,
+        subsets=evaluate.kid_subsets,
+        subset_size=min(evaluate.kid_subset_size, len(real.floor)),
+        seed=evaluate.seed,
+    )
+    wanted = scene.data.caption_attributes[captions]
+    figures: dict[str, float] = {}
+    for suffix, verdict in (
+        ("", scene.painted),
+        *((f"_{kind}", scene.controls[kind]) for kind in CONTROLS),
+    ):
+        right = is_right(verdict.predictions[seen], wanted).all(dim=1)
+        found = yardstick.figures(verdict.features[seen], captions)
+        found["joint_accuracy"] = float(right.float().mean())
+        found["joint_accuracy_margin"] = margin_of_mean(right, seed=evaluate.seed)
+        figures |= {f"{name}{suffix}": value for name, value in found.items()}
+    found = yardstick.figures(
+        scene.real.features[real.floor], scene.real_captions[real.floor].long()
+    )
+    for name, value in found.items():
+        is_distance = name.removesuffix("_margin") in DISTANCES
+        figures[f"{name}_floor" if is_distance else f"{name}_ceiling"] = value
+    counts = {"samples": len(captions), "floor": len(real.floor), "reference": len(real.reference)}
+    return figures | {f"num_{name}": count for name, count in counts.items()}
 
 
 def prior_figures(scene: Scene) -> dict[str, float]:
     """Returns the prior's mean cosine with real embeddings of its caption, beside two baselines."""
-    captions = scene.captions[~scene.held_out[scene.captions]]
+    captions = scene.captions[scene.seen]
     candidates = {
-        "prior_cosine": scene.prior_embeds[~scene.held_out[scene.captions]],
+        "prior_cosine": scene.prior_embeds[scene.seen],
         "prior_cosine_text_baseline": scene.text_embeds[captions],
         "prior_cosine_mean_baseline": scene.train_means[captions],
     }
     return {
         name: paired_cosine(embeds, captions, scene.real_embeds, scene.real_captions)
         for name, embeds in candidates.items()
+    }
+
+
+def copy_figures(scene: Scene, layout: Layout) -> dict[str, float]:
+    """Returns how near painted pictures come to training pictures; shows those that come nearest.
+
+    Near is what one of a hundred real test pictures is, so that a share of 0.01 is no memory.
+    """
+    train = scene.data.split("train").images
+    painted = np.asarray(scene.images)[scene.seen.numpy()]
+    test = np.asarray(scene.data.split("test").images[scene.real_seen[:NEIGHBOURS_OF].numpy()])
+    distances, nearest = nearest_pictures(painted, train)
+    real_distances, real_nearest = nearest_pictures(test, train)
+    rows = []
+    for pictures, far, own in ((painted, distances, nearest), (test, real_distances, real_nearest)):
+        shown = far.argsort(stable=True)[:SHOWN].numpy()
+        rows += [pictures[shown], np.asarray(train[own[shown].numpy()])]
+    save_png(neighbours(np.stack(rows)), layout.plot("neighbours"))
+    return {
+        "memorised": share_nearer(distances, real_distances),
+        "nearest_training_distance": float(distances.mean()),
+        "nearest_training_distance_real": float(real_distances.mean()),
     }
 
 

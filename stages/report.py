@@ -13,6 +13,7 @@ from unclip.params import (
     JudgeParams,
     PriorParams,
     SampleParams,
+    SweepParams,
 )
 from unclip.stage import main
 from unclip.tracking.address import find_root
@@ -31,6 +32,7 @@ def run(
     judge: JudgeParams,
     sample: SampleParams,
     evaluate: EvaluateParams,
+    sweep: SweepParams,
 ) -> None:
     """Writes the MLflow run and report.json. The sections make it depend on every value."""
     try:

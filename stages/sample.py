@@ -8,11 +8,11 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unclip.data import Prepared
 from unclip.figures import grid, trajectory
+from unclip.judged import judged_captions
 from unclip.layout import Layout
 from unclip.machine import open_machine
 from unclip.painting import paint_rows, provenance, real_pictures
@@ -20,7 +20,6 @@ from unclip.params import SampleParams
 from unclip.pipeline import Settings, UnCLIP
 from unclip.png import save_png
 from unclip.progress import progress
-from unclip.seeding import generator
 from unclip.stage import main
 
 STAGE = "sample"
@@ -84,33 +83,19 @@ def paint_judged(
     layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, sample: SampleParams
 ) -> None:
     """Writes pictures spread evenly over the captions, seen and held out, with their embeddings."""
-    captions = judged_captions(data, sample)
+    captions = judged_captions(data, sample.num_judged, sample.seed)
     prompts = [data.captions[i] for i in captions.tolist()]
     seeds = range(sample.seed, sample.seed + len(prompts))
     shutil.rmtree(layout.judged, ignore_errors=True)
     layout.judged.mkdir(parents=True)
     embeds = system.sample_prior(prompts, seeds, settings)
     with progress("painting pictures to judge", len(prompts)) as bar:
-        painted = system.decode(embeds, prompts, seeds, settings, progress=bar.advance)
+        painted = system.decode(
+            embeds, prompts, seeds, settings.decoder, settings.batch_size, progress=bar.advance
+        )
     np.save(layout.judged / "images.npy", painted)
     np.save(layout.judged / "caption_index.npy", captions.numpy())
     np.save(layout.judged / "prior_embeds.npy", embeds.cpu().numpy())
-
-
-def judged_captions(data: Prepared, sample: SampleParams) -> Tensor:
-    """Returns the caption of each judged picture, (N,) int64.
-
-    num_judged of them go round the captions that training shows, so that each has as many as any
-    other; as many again for each held-out caption follow. Of more captions than pictures a seeded
-    choice is taken.
-    """
-    held_out = torch.tensor(data.held_out_captions, dtype=torch.int64)
-    captions = torch.arange(len(data.captions))
-    seen = captions[~torch.isin(captions, held_out)]
-    order = torch.randperm(len(seen), generator=generator(sample.seed, "judged captions"))
-    seen = seen[order[: sample.num_judged]].sort().values
-    rounds = -(-sample.num_judged // len(seen))
-    return torch.cat([seen.repeat(rounds)[: sample.num_judged], held_out.repeat(rounds)])
 
 
 if __name__ == "__main__":

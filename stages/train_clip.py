@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
-from unclip.augment import augment
+from unclip.augment import augment, drop_words, is_part_of
 from unclip.data import Prepared, PreparedSplit
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
@@ -41,7 +41,8 @@ def run(layout: Layout, clip: ClipParams) -> None:
     machine = open_machine(clip.precision)
     task = Task.of(layout, clip, machine)
     data = task.data
-    with trained(STAGE, task, clip, layout, machine) as (fitted, log):
+    other_bytes = task.num_embedded_bytes()
+    with trained(STAGE, task, clip, layout, machine, other_bytes=other_bytes) as (fitted, log):
         inputs = {"data": file_hash(layout.prepared / "dataset.json")}
         facts = {"dataset": data.name, "prompts": data.prompts, "words": trained_words(data)}
         artifact = Artifact("clip", task.config, fitted.weights, facts, inputs)
@@ -106,21 +107,34 @@ class Task:
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step: augmented pictures against the distinct captions of them."""
-        index = self.batches(step)
+        index, draws = self.batches(step), generator(self.clip.seed, f"{STAGE} augmentation", step)
         pictures = augment(
             self.train.gather(index),
-            generator(self.clip.seed, f"{STAGE} augmentation", step),
+            draws,
             flip=self.clip.flip and self.data.allow_flip,
             crop_padding=self.clip.crop_padding,
         )
-        captions, caption_index = self._distinct(self.train.caption_index[index])
+        tokens, mask, is_own = self._captions(self.train.caption_index[index], draws)
         images = self.data.normalise(pictures.to(self.machine.device))
-        image_embeds, text_embeds, scale = model(images, self.tokens[captions], self.mask[captions])
-        return contrastive_loss(image_embeds, text_embeds, caption_index, scale)
+        image_embeds, text_embeds, scale = model(images, tokens, mask)
+        return contrastive_loss(image_embeds, text_embeds, is_own, scale)
 
-    def _distinct(self, captions: Tensor) -> tuple[Tensor, Tensor]:
-        distinct, index = torch.unique(captions, return_inverse=True)
-        return distinct.to(self.machine.device), index.to(self.machine.device)
+    def _captions(self, own: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns tokens, mask and is_own of a batch's captions, some of their words left out."""
+        if self.clip.word_dropout == 0:
+            captions, is_own = self._distinct(own)
+            return self.tokens[captions], self.mask[captions], is_own
+        whole = [self.data.captions[caption] for caption in own.tolist()]
+        parts = list(dict.fromkeys(drop_words(whole, self.clip.word_dropout, draws)))
+        tokens, mask = trim_padding(*tokenize(parts, self.clip.text_length))
+        device = self.machine.device
+        return tokens.to(device), mask.to(device), is_part_of(parts, whole).to(device)
+
+    def _distinct(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the distinct captions (K,) of pictures and which is whose, (B, K) bool."""
+        captions = own.unique()
+        is_own = own[:, None] == captions
+        return captions.to(self.machine.device), is_own.to(self.machine.device)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss in fixed batches and, where captions are few, zero-shot accuracy."""
@@ -130,8 +144,8 @@ class Task:
         scale = model.logit_scale.exp().clamp(max=100.0)
         losses = []
         for rows in torch.arange(len(own)).split(self.clip.batch_size):
-            captions, index = self._distinct(own[rows])
-            loss = contrastive_loss(embeds[rows], text_embeds[captions], index, scale)
+            captions, is_own = self._distinct(own[rows])
+            loss = contrastive_loss(embeds[rows], text_embeds[captions], is_own, scale)
             losses.append(float(loss) * len(rows))
         figures = {"val_loss": sum(losses) / len(own)}
         if len(self.data.captions) <= FEW_CAPTIONS:
@@ -146,6 +160,18 @@ class Task:
             batch = torch.from_numpy(np.array(pictures.images[start : start + EMBED_BATCH]))
             images = self.data.normalise(batch.to(self.machine.device))
             yield model.encode_image(images.flip(-1) if flipped else images).float()
+
+    def _embedded_splits(self) -> list[tuple[str, bool]]:
+        """Returns the splits to embed, each with whether it is the mirrored pictures of it."""
+        mirrored = self.clip.embed_flipped and self.data.allow_flip
+        plain = [(split, False) for split in ("train", "val", "test")]
+        return plain + [(split, True) for split in ("train", "val") if mirrored]
+
+    def num_embedded_bytes(self) -> int:
+        """Returns how many bytes `embed_all` writes, about."""
+        pictures = sum(len(self.data.split(split)) for split, _ in self._embedded_splits())
+        encodings = self.tokens.numel() * self.clip.text_dim
+        return 4 * (pictures * self.clip.embed_dim + encodings)
 
     @torch.inference_mode()
     def embed_all(self, model: CLIP, layout: Layout) -> dict[str, float]:
@@ -163,9 +189,7 @@ class Task:
             ("caption_mask", self.mask),
         ):
             np.save(folder / f"{name}.npy", array.cpu().numpy())
-        mirrored = self.clip.embed_flipped and self.data.allow_flip
-        jobs = [(s, False) for s in ("train", "val", "test")]
-        jobs += [(s, True) for s in ("train", "val") if mirrored]
+        jobs = self._embedded_splits()
         for split, flipped in track(jobs, "embedding", len(jobs)):
             path = folder / (f"{split}_flipped.npy" if flipped else f"{split}.npy")
             pictures = self.data.split(split)

@@ -18,6 +18,7 @@ from tiny_params import REPO, tiny_params, write_params
 
 from unclip.layout import Layout
 from unclip.params import load_params
+from unclip.stage import handed
 from unclip.tracking.workspace import read_workspace
 
 
@@ -115,7 +116,8 @@ def record(folder: Path) -> dict[str, dict[str, list[str]]]:
             module.StageRun = SilentRun  # type: ignore[attr-defined]
         before = watch.state()
         watch.opened = set()
-        module.run(layout, **{s: Noted(getattr(params, s), s, reads) for s in about["params"]})
+        sections = handed(params, about["params"])
+        module.run(layout, **{s: Noted(values, s, reads) for s, values in sections.items()})
         written = {name for name, _ in watch.state() - before}
         notes[stage] = {"values": reads, "files": watch.opened, "written": written}
     notes["report"]["files"] |= files_of_report(folder, watch)

@@ -27,7 +27,9 @@ def main(stage: str) -> None:
     about = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     seen = [contents(Path(dep)) for dep in about.get("deps", [])]
-    seen += [params[section] for section in about.get("params", [])]
+    for key in about.get("params", []):
+        section, _, value = key.partition(".")
+        seen.append(params[section][value] if value else params[section])
     text = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
     for entry in [*about.get("outs", []), *about.get("metrics", [])]:
         out = Path(entry if isinstance(entry, str) else next(iter(entry)))

@@ -1,6 +1,6 @@
 """A system of tiny random networks, for what does not depend on training."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,8 +9,9 @@ from torch import nn
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.pipeline import Settings, UnCLIP
-from unclip.sampling import Diffusion, Solver
+from unclip.painter import ClipFacts, DecoderFacts
+from unclip.pipeline import PriorFacts, Settings, UnCLIP
+from unclip.sampling import Solver
 
 MEAN, STD = (0.30, 0.2, 0.1), (0.33, 0.3, 0.4)  # normalised values from -0.9 to 2.67
 SETTINGS = Settings(
@@ -65,15 +66,20 @@ def random_system(caption_depth: int = 0, prediction_type: str = "v") -> UnCLIP:
     networks = [
         shake(kinds[kind](**config), seed) for seed, (kind, config) in enumerate(configs.items())
     ]
-    prior, decoder = (Diffusion(20, "cosine", 0.008, kind) for kind in ("x_start", prediction_type))
-    facts = {
-        "clip": {"prompts": ["a red circle", "a blue star"], "words": ["a", "red", "circle"]},
-        "prior": {
-            "diffusion": asdict(prior),
-            "embed_mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4],
-            "embed_std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2],
-        },
-        "decoder": {"diffusion": asdict(decoder), "mean": MEAN, "std": STD},
+    process = {"num_timesteps": 20, "schedule": "cosine", "schedule_offset": 0.008}
+    prior = {
+        "diffusion": process | {"prediction_type": "x_start"},
+        "embed_mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4],
+        "embed_std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2],
     }
+    decoder = {
+        "diffusion": process | {"prediction_type": prediction_type},
+        **{"mean": list(MEAN), "std": list(STD)},
+    }
+    facts = (
+        ClipFacts(prompts=["a red circle", "a blue star"], words=["a", "red", "circle"]),
+        PriorFacts.model_validate(prior, context=6),
+        DecoderFacts.model_validate(decoder, context=3),
+    )
     hashes = {kind: kind * 2 for kind in configs}
     return UnCLIP(*networks, facts=facts, configs=configs, hashes=hashes, device="cpu")

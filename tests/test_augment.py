@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unclip.augment import augment
+from unclip.augment import augment, drop_words, is_part_of
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -81,3 +81,44 @@ def test_the_pictures_given_are_not_changed():
     before = images.clone()
     augment(images, generator(), flip=True, crop_padding=2)
     assert torch.equal(images, before)
+
+
+# Captions
+
+LARGE = "a large red circle"
+
+
+def test_words_are_left_out_as_often_as_asked_and_stay_in_order():
+    found = drop_words([LARGE] * 4000, 0.3, generator())
+    assert all(is_part_of([part], [LARGE]).item() for part in found)
+    whole = 0.3**4  # nothing would remain, so nothing is left out
+    expected = 4 * 0.7 + 4 * whole
+    assert sum(len(part.split()) for part in found) / 4000 == pytest.approx(expected, abs=0.06)
+    assert len(set(found)) == 2**4 - 1
+
+
+def test_without_chance_captions_stay_as_they_are():
+    assert drop_words([LARGE, "one"], 0.0, generator()) == [LARGE, "one"]
+
+
+def test_a_caption_never_loses_all_its_words():
+    assert set(drop_words(["sneaker"] * 50, 0.9, generator())) == {"sneaker"}
+
+
+def test_the_words_left_out_depend_on_the_generator_alone():
+    one, again, other = (drop_words([LARGE] * 20, 0.5, generator(seed)) for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_a_part_describes_every_caption_that_it_can_come_of():
+    captions = [LARGE, "a small red circle", "a red circle above a blue square"]
+    parts = ["red circle", "large", "circle red", "a blue square", "blue a"]
+    assert is_part_of(parts, captions).tolist() == [
+        [True, True, False, False, False],
+        [True, False, False, False, False],
+        [True, False, False, True, False],
+    ]
+
+
+def test_a_word_twice_is_no_part_of_a_caption_that_has_it_once():
+    assert is_part_of(["a a"], ["a circle", "a a circle"]).tolist() == [[False], [True]]

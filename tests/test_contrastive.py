@@ -18,6 +18,11 @@ def embeddings(caption_index: list[int], width: int = 5) -> tuple[torch.Tensor, 
     return F.normalize(pictures, dim=1), F.normalize(texts, dim=1)
 
 
+def own(index: list[int]) -> torch.Tensor:
+    """(B, K) bool of a list of each picture's one caption."""
+    return torch.tensor(index)[:, None] == torch.arange(max(index) + 1)
+
+
 def naive_loss(pictures: np.ndarray, texts: np.ndarray, index: list[int], scale: float) -> float:
     """The loss as the design words it, one logit at a time."""
     num_pictures, num_captions = len(pictures), len(texts)
@@ -43,7 +48,7 @@ def naive_loss(pictures: np.ndarray, texts: np.ndarray, index: list[int], scale:
 def test_the_loss_equals_a_naive_double_loop(index: list[int], scale: float) -> None:
     pictures, texts = embeddings(index)
     expected = naive_loss(pictures.numpy(), texts.numpy(), index, scale)
-    loss = contrastive_loss(pictures, texts, torch.tensor(index), scale)
+    loss = contrastive_loss(pictures, texts, own(index), scale)
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -55,7 +60,7 @@ def test_with_equally_frequent_captions_it_equals_the_multi_positive_loss_less_i
     targets /= targets.sum(dim=1, keepdim=True)
     floor = math.log(2)  # each caption has two pictures
     square = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2 - floor
-    loss = contrastive_loss(pictures, texts, index, 7.0)
+    loss = contrastive_loss(pictures, texts, own(EVEN), 7.0)
     assert loss.item() == pytest.approx(square.item(), abs=1e-5)
 
 
@@ -64,32 +69,32 @@ def test_with_one_picture_a_caption_it_is_the_loss_of_clip() -> None:
     logits = 5.0 * pictures @ texts.T
     labels = torch.arange(4)
     plain = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    loss = contrastive_loss(pictures, texts, labels, 5.0)
+    loss = contrastive_loss(pictures, texts, own([0, 1, 2, 3]), 5.0)
     assert loss.item() == pytest.approx(plain.item(), abs=1e-5)
 
 
 def test_perfect_embeddings_give_zero() -> None:
     index = torch.tensor(UNEVEN)
     texts = torch.eye(3)
-    assert contrastive_loss(texts[index], texts, index, 100.0).item() == pytest.approx(0, abs=1e-6)
+    assert contrastive_loss(texts[index], texts, own(UNEVEN), 100.0).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_the_order_of_captions_changes_nothing() -> None:
     pictures, texts = embeddings(UNEVEN)
-    index = torch.tensor(UNEVEN)
     order = torch.tensor([2, 0, 1])
-    shuffled = contrastive_loss(pictures, texts[order], order.argsort()[index], 3.0)
+    shuffled = contrastive_loss(pictures, texts[order], own(UNEVEN)[:, order], 3.0)
     assert shuffled.item() == pytest.approx(
-        contrastive_loss(pictures, texts, index, 3.0).item(), abs=1e-6
+        contrastive_loss(pictures, texts, own(UNEVEN), 3.0).item(), abs=1e-6
     )
 
 
 def test_bf16_autocast_does_not_reach_the_logits() -> None:
     pictures, texts = (x.float() for x in embeddings(UNEVEN))
-    index = torch.tensor(UNEVEN)
-    expected = contrastive_loss(pictures, texts, index, 100.0)
+    expected = contrastive_loss(pictures, texts, own(UNEVEN), 100.0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert contrastive_loss(pictures, texts, index, 100.0).item() == expected.item()
+        assert contrastive_loss(pictures, texts, own(UNEVEN), 100.0).item() == expected.item()
 
 
 def test_the_gradient_equals_the_slope_of_the_naive_loss() -> None:
@@ -97,7 +102,7 @@ def test_the_gradient_equals_the_slope_of_the_naive_loss() -> None:
     scale = torch.tensor(4.0, dtype=torch.float64)
     inputs = [pictures, texts, scale]
     leaves = [x.clone().requires_grad_() for x in inputs]
-    contrastive_loss(leaves[0], leaves[1], torch.tensor(UNEVEN), leaves[2]).backward()
+    contrastive_loss(leaves[0], leaves[1], own(UNEVEN), leaves[2]).backward()
     for which, leaf in enumerate(leaves):
         direction = torch.randn_like(leaf)
         ends = []
@@ -111,5 +116,29 @@ def test_the_gradient_equals_the_slope_of_the_naive_loss() -> None:
 
 def test_a_caption_without_a_picture_is_not_passed_over_in_silence() -> None:
     pictures, texts = embeddings(UNEVEN)
-    extra = torch.cat([texts, texts[:1]])
-    assert contrastive_loss(pictures, extra, torch.tensor(UNEVEN), 1.0).isnan()
+    extra, none = torch.cat([texts, texts[:1]]), torch.zeros(len(UNEVEN), 1, dtype=torch.bool)
+    assert contrastive_loss(pictures, extra, torch.cat([own(UNEVEN), none], dim=1), 1.0).isnan()
+
+
+@pytest.mark.parametrize("scale", [1.0, 14.3])
+def test_pictures_with_several_captions_equal_a_naive_double_loop(scale: float) -> None:
+    pictures, texts = embeddings([0, 1, 2, 3, 0])
+    is_own = [[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+    cosines = [[float(p @ c) for c in texts] for p in pictures]
+
+    def entropy_from(rows: list[list[float]], wanted: list[list[int]]) -> float:
+        """Mean over rows of the divergence from the uniform target to the softmax."""
+        found = 0.0
+        for row, own_ones in zip(rows, wanted, strict=True):
+            total = sum(math.exp(scale * x) for x in row)
+            target = 1 / sum(own_ones)
+            for x, is_mine in zip(row, own_ones, strict=True):
+                if is_mine:
+                    found += target * math.log(target / (math.exp(scale * x) / total))
+        return found / len(rows)
+
+    across = [list(column) for column in zip(*cosines, strict=True)]
+    owned = [list(column) for column in zip(*is_own, strict=True)]
+    expected = (entropy_from(cosines, is_own) + entropy_from(across, owned)) / 2
+    loss = contrastive_loss(pictures, texts, torch.tensor(is_own, dtype=torch.bool), scale)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)

@@ -155,12 +155,12 @@ def test_distinct_captions_may_be_fewer_than_pictures() -> None:
 
 def test_one_tiny_batch_can_be_overfitted() -> None:
     clip, (tokens, mask) = make_clip().train(), make_text()
-    index = torch.tensor([0, 1, 2, 0, 1, 2])
+    is_own = torch.tensor([0, 1, 2, 0, 1, 2])[:, None] == torch.arange(3)
     images = torch.randn(6, 3, 8, 8)
     optimizer = torch.optim.Adam(clip.parameters(), lr=3e-3)
     for _ in range(40):
         image_embeds, text_embeds, scale = clip(images, tokens, mask)
-        loss = contrastive_loss(image_embeds, text_embeds, index, scale)
+        loss = contrastive_loss(image_embeds, text_embeds, is_own, scale)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

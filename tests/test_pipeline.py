@@ -16,6 +16,7 @@ from unclip.painting import paint_rows, provenance, real_pictures
 from unclip.pipeline import UnCLIP
 
 PROMPTS = ["a red circle", "a blue star", "a red circle", "é", "a b c d e f g h i j", "x", "y", "z"]
+HOW = (SETTINGS.decoder, SETTINGS.batch_size)
 SEEDS = [3, 3, 4, 3, 5, 6, 7, 8]
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)
@@ -198,7 +199,7 @@ def painted_from(monkeypatch, value, callback=lambda *_: None):
         system.decoder, "forward", lambda x_t, *_, **__: torch.full_like(x_t, value)
     )
     embeds = torch.eye(6)[:2]
-    return system.decode(embeds, PROMPTS[:2], SEEDS[:2], SETTINGS, callback=callback)
+    return system.decode(embeds, PROMPTS[:2], SEEDS[:2], *HOW, callback=callback)
 
 
 def test_a_prediction_above_one_is_painted_as_bright_as_it_is(monkeypatch):
@@ -229,15 +230,15 @@ def test_x_t_itself_is_not_clamped(monkeypatch):
 
 def test_a_decoder_with_a_caption_encoder_heeds_the_caption():
     embeds = torch.eye(6)[:1]
-    pictures = [READER.decode(embeds, [prompt], [0], SETTINGS) for prompt in ("a red circle", "é")]
+    pictures = [READER.decode(embeds, [prompt], [0], *HOW) for prompt in ("a red circle", "é")]
     assert not close(*pictures)
 
 
 def test_a_decoder_without_one_heeds_the_embedding_alone():
     embeds = torch.eye(6)[:2]
-    one, other = (SYSTEM.decode(embeds[:1], [p], [0], SETTINGS) for p in ("a red circle", "é"))
+    one, other = (SYSTEM.decode(embeds[:1], [p], [0], *HOW) for p in ("a red circle", "é"))
     assert np.array_equal(one, other)
-    assert not close(one, SYSTEM.decode(embeds[1:], ["é"], [0], SETTINGS))
+    assert not close(one, SYSTEM.decode(embeds[1:], ["é"], [0], *HOW))
 
 
 def test_pictures_are_uint8_with_channels_first():
@@ -248,7 +249,14 @@ def test_pictures_are_uint8_with_channels_first():
 def test_progress_counts_every_picture_once():
     done = []
     settings = change(SETTINGS, batch_size=3)
-    SYSTEM.decode(torch.eye(6)[[0] * 8], PROMPTS, SEEDS, settings, progress=done.append)
+    SYSTEM.decode(
+        torch.eye(6)[[0] * 8],
+        PROMPTS,
+        SEEDS,
+        settings.decoder,
+        settings.batch_size,
+        progress=done.append,
+    )
     assert done == [3, 3, 2]
 
 
@@ -319,21 +327,43 @@ def test_networks_of_different_clips_are_refused(trained, tmp_path):
         UnCLIP.load(models)
 
 
+GONE = object()
+
+
 @pytest.mark.parametrize(
-    ("kind", "fact"),
+    ("kind", "key", "value"),
     [
-        *(("clip", "words"), ("clip", "prompts"), ("prior", "embed_mean"), ("prior", "diffusion")),
-        *(("decoder", "mean"), ("decoder", "diffusion")),
+        *(("clip", "words", GONE), ("clip", "prompts", GONE), ("prior", "embed_mean", GONE)),
+        *(("prior", "diffusion", GONE), ("decoder", "mean", GONE), ("decoder", "diffusion", GONE)),
+        *(("clip", "words", [1]), ("clip", "prompts", "a red circle"), ("clip", "prompts", [])),
+        *(("prior", "embed_mean", [0.0] * 7), ("prior", "embed_mean", [float("nan")] * 8)),
+        *(("prior", "embed_std", [0.1] * 7 + [0]), ("prior", "embed_std", [float("inf")] * 8)),
+        *(("decoder", "mean", [0.5]), ("decoder", "mean", 1), ("decoder", "std", [0.5, 0.5, 0])),
+        *(("decoder", "mean", [0.5, 0.5, "x"]), ("decoder", "diffusion.num_timesteps", 1)),
+        *(("decoder", "diffusion.num_timesteps", 10**30), ("prior", "diffusion.schedule", "a\nb")),
+        *(("prior", "diffusion.prediction_type", None), ("prior", "diffusion.schedule_offset", 9)),
     ],
 )
-def test_facts_that_are_gone_are_a_line_for_the_user(trained, tmp_path, kind, fact):
+def test_facts_that_can_not_be_are_a_line_for_the_user(trained, tmp_path, kind, key, value):
     models = shutil.copytree(trained.layout.models, tmp_path / "models")
     path = models / kind / "model.json"
     content = json.loads(path.read_text())
-    del content["facts"][fact]
+    *parents, last = key.split(".")
+    place = content["facts"]
+    for parent in parents:
+        place = place[parent]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"facts in a model\.json are damaged"):
+    with pytest.raises(UserError) as caught:
         UnCLIP.load(models)
+    assert str(caught.value).startswith(f"{path}: is damaged (facts.{key}")
+    assert str(caught.value).endswith(
+        f"`dvc repro --force train_{kind}`, or fetch it with `dvc pull`"
+    )
+    assert str(caught.value).isprintable()
 
 
 # Painting

@@ -5,6 +5,7 @@ import pytest
 
 from unclip.errors import UserError
 from unclip.layout import Layout
+from unclip.params import load_params
 from unclip.stage import declared, exit_status
 
 REPO = Path(__file__).resolve().parent.parent
@@ -30,6 +31,18 @@ def test_a_stage_is_handed_the_sections_it_declares_and_no_others(layout):
     assert handed[0][0] == layout
     assert [set(sections) for _, sections in handed] == [{"sample", "data"}, set()]
     assert handed[0][1]["sample"].num_judged >= 10
+
+
+def test_of_a_section_a_stage_may_be_handed_single_values(layout):
+    (layout.root / "dvc.yaml").write_text(
+        "stages:\n  paint:\n    params: [sample.steps, sample.seed, data]\n"
+    )
+    handed = {}
+    assert exit_status("paint", lambda layout, **sections: handed.update(sections), layout) == 0
+    assert set(handed) == {"sample", "data"}
+    whole = load_params(layout.params)
+    assert vars(handed["sample"]) == {"steps": whole.sample.steps, "seed": whole.sample.seed}
+    assert handed["data"] == whole.data
 
 
 def test_a_value_that_a_stage_does_not_declare_can_not_be_read(layout):
@@ -83,3 +96,12 @@ def test_a_stage_that_dvc_yaml_does_not_have_is_one_line(tmp_path, content):
         (tmp_path / "dvc.yaml").write_text(content)
     with pytest.raises(UserError, match="no stage 'x'; run from the folder that"):
         declared(tmp_path / "dvc.yaml", "x", "params")
+
+
+def test_a_disk_that_takes_no_more_is_one_line(layout, capsys):
+    def run(layout, **sections):
+        raise OSError(28, "No space left on device", "models/clip/model.json")
+
+    assert exit_status("paint", run, layout) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: paint: [Errno 28] No space left on device: 'models/clip/")

@@ -6,13 +6,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_stages_training import copy_of, poison
 from workspace import Workspace
 
-from stages.sample import judged_captions
+from stages.paint_controls import control_embeds
 from unclip.artifacts import weights_hash
 from unclip.data import Prepared
+from unclip.embeddings import Embeddings
+from unclip.judged import judged_captions
+from unclip.layout import CONTROLS
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 JUDGED = ("images", "caption_index", "prior_embeds")
@@ -20,11 +24,13 @@ JUDGED = ("images", "caption_index", "prior_embeds")
 
 @pytest.fixture(scope="module")
 def judged(trained, tmp_path_factory) -> Workspace:
-    """A copy of the trained workspace in which evaluate has run, too."""
+    """A copy of the trained workspace in which the controls are painted, and all is judged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNCLIP_TRACKING", "off")
         patch.setenv("UNCLIP_DEVICE", "cpu")
-        return copy_of(trained, tmp_path_factory.mktemp("judged") / "copy").run("evaluate")
+        return copy_of(trained, tmp_path_factory.mktemp("judged") / "copy").run(
+            "paint_controls", "evaluate"
+        )
 
 
 def arrays(workspace):
@@ -38,7 +44,7 @@ def figures(workspace):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Spares evaluate its charts, which take most of its time."""
-    for chart in ("bar_accuracies", "curves"):
+    for chart in ("bar_accuracies", "curves", "neighbours"):
         monkeypatch.setattr(f"stages.evaluate.{chart}", lambda *_: Image.new("RGB", (1, 1)))
 
 
@@ -83,12 +89,7 @@ def test_judged_pictures_go_round_the_captions_and_each_is_another(trained):
 
 def test_of_more_captions_than_pictures_a_seeded_choice_is_judged(trained):
     data = Prepared(trained.layout.prepared)
-    few = [
-        judged_captions(
-            data, trained.params.sample.model_copy(update={"num_judged": 10, "seed": s})
-        )
-        for s in (0, 0, 1)
-    ]
+    few = [judged_captions(data, num_judged=10, seed=seed) for seed in (0, 0, 1)]
     chosen = [caption.tolist()[:10] for caption in few]
     assert chosen[0] == chosen[1] != chosen[2]
     assert len(set(chosen[0])) == 10
@@ -144,6 +145,10 @@ def test_every_figure_is_finite_and_has_its_floor_or_ceiling_beside_it(judged):
     for name, reference in {
         "frechet_distance": "frechet_distance_floor",
         "kernel_distance": "kernel_distance_floor",
+        **{name: f"{name}_ceiling" for name in ("precision", "recall", "density", "coverage")},
+        "diversity": "diversity_ceiling",
+        "nearest_training_distance": "nearest_training_distance_real",
+        **{f"frechet_distance_{kind}": f"coverage_{kind}" for kind in CONTROLS},
         "joint_accuracy": "judge_real_accuracy",
         "colour_accuracy": "judge_real_colour_accuracy",
         "joint_accuracy_held_out": "judge_real_accuracy",
@@ -173,10 +178,75 @@ def test_test_pictures_in_place_of_painted_ones_reach_the_real_figures(judged, t
     for name in ("images", "caption_index"):
         np.save(folder / f"{name}.npy", np.load(test / f"{name}.npy"))
     np.save(folder / "prior_embeds.npy", np.load(workspace.layout.embeddings / "test.npy"))
+    for kind in CONTROLS:
+        np.save(workspace.layout.control(kind), np.load(test / "images.npy"))
     found, before = figures(workspace.run("evaluate")), figures(judged)
     assert found["accuracy_per_caption"] == found["judge_real_per_caption"]
     assert found["frechet_distance"] < before["frechet_distance"]
     assert found["prior_cosine"] > before["prior_cosine"]
+
+
+def test_every_figure_of_a_set_of_pictures_has_its_margin(judged):
+    found = figures(judged)
+    names = ("joint_accuracy", "frechet_distance", "precision", "recall", "density", "coverage")
+    for suffix in ("", *(f"_{kind}" for kind in CONTROLS)):
+        for name in (*names, "diversity"):
+            assert found[f"{name}_margin{suffix}"] >= 0
+
+
+def test_copies_of_training_pictures_are_told(judged, tmp_path, no_charts):
+    assert figures(judged)["memorised"] < 0.5
+    workspace = copy_of(judged, tmp_path / "copy")
+    images = workspace.layout.judged / "images.npy"
+    train = np.load(workspace.layout.prepared / "train" / "images.npy")
+    np.save(images, train[np.arange(len(np.load(images))) % len(train)])
+    found = figures(workspace.run("evaluate"))
+    assert found["memorised"] == 1
+    assert found["nearest_training_distance"] == 0
+
+
+# paint_controls
+
+
+def controls(workspace):
+    return {kind: np.load(workspace.layout.control(kind)) for kind in CONTROLS}
+
+
+def test_controls_are_the_captions_and_noise_of_the_judged_pictures(judged):
+    painted = arrays(judged)["images"]
+    for kind, images in controls(judged).items():
+        assert (images.shape, images.dtype) == (painted.shape, painted.dtype), kind
+        assert (images != painted).any()
+
+
+def test_the_controls_need_no_prior(judged, tmp_path):
+    import shutil
+
+    workspace = copy_of(judged, tmp_path / "copy")
+    shutil.rmtree(workspace.layout.model("prior"))
+    workspace.run("paint_controls")
+    for kind, images in controls(workspace).items():
+        assert (images == controls(judged)[kind]).all()
+
+
+def test_controls_are_painted_from_the_embeddings_that_they_are_named_for(judged):
+    data, embeddings = Prepared(judged.layout.prepared), Embeddings(judged.layout.embeddings)
+    captions = torch.tensor([0, 3, 0, *data.held_out_captions[:1]])
+    found = control_embeds(data, embeddings, captions)
+    texts = np.load(judged.layout.embeddings / "captions.npy")
+    assert np.array_equal(found["text_embed"], texts[captions])
+    test = data.split("test").caption_index
+    train = data.split("train").caption_index
+    embeds = np.load(judged.layout.embeddings / "train.npy")
+    for row, caption in enumerate([0, 3, 0]):
+        mean = embeds[(train == caption).numpy()].astype(np.float64).mean(axis=0)
+        assert found["caption_mean"][row].numpy() == pytest.approx(
+            mean / np.linalg.norm(mean), abs=1e-5
+        )
+    assert np.array_equal(found["caption_mean"][3], texts[captions[3]])
+    real = np.load(judged.layout.embeddings / "test.npy")
+    first, second = (test == 0).nonzero()[:2, 0].tolist()
+    assert np.array_equal(found["image_embed"][[0, 2]], real[[first, second]])
 
 
 def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
@@ -201,7 +271,7 @@ def test_a_plot_stands_for_the_accuracy_and_each_training(judged):
     plots = judged.layout.plot("accuracy").parent
     trainings = ("train_clip", "train_decoder", "train_judge", "train_prior")
     assert sorted(p.name for p in plots.iterdir()) == [
-        f"{name}.png" for name in ("accuracy", *trainings)
+        f"{name}.png" for name in ("accuracy", "neighbours", *trainings)
     ]
 
 

@@ -65,7 +65,7 @@ FAULTS = {
         "test_tokenizer.py::test_the_mask_counts_bytes_not_characters"
     ),
     "masks ignored by the UNet": (
-        "test_models_unet.py::test_the_content_of_padding_changes_nothing"
+        "test_models_unet.py::test_trimming_common_padding_changes_nothing"
     ),
     "the test set selecting checkpoints": (
         "test_stages_training.py::test_no_training_looks_at_the_test_pictures"

@@ -19,6 +19,7 @@ SECTIONS = {
     "train_decoder": "decoder",
     "train_judge": "judge",
     "sample": "sample",
+    "paint_controls": "sample",
     "evaluate": "evaluate",
 }
 PICTURES = {"num_train": 240, "num_test": 120, "num_judge": 120}

@@ -1,4 +1,6 @@
-"""Random flips and shifted crops, for training only."""
+"""Random flips and shifted crops of pictures, and words left out of captions, for training only."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,3 +34,44 @@ def augment(images: Tensor, generator: torch.Generator, *, flip: bool, crop_padd
     picture = torch.arange(batch, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[None, :, None, None]
     return images[picture, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def drop_words(captions: Sequence[str], drop_prob: float, generator: torch.Generator) -> list[str]:
+    """Returns captions with each word left out with some probability, whole where none remains.
+
+    What is left is a caption of its own, "a red circle" of "a large red circle". So each word
+    comes to mean something by itself, which a caption always seen whole gives it no need to: of the
+    built-in set's colours and shapes that training never shows together CLIP then tells most.
+    (Random deletion of Wei & Zou 2019, "EDA", §2; there against overfitting of classifiers.)
+
+    Args:
+        captions: N of them.
+        drop_prob: of each word.
+        generator: on the CPU; the one source of chance.
+    """
+    found = []
+    for caption in captions:
+        words = caption.split()
+        is_kept = torch.rand(len(words), generator=generator) >= drop_prob
+        kept = [word for word, keep in zip(words, is_kept.tolist(), strict=True) if keep]
+        found.append(" ".join(kept or words))
+    return found
+
+
+def is_part_of(parts: Sequence[str], captions: Sequence[str]) -> torch.Tensor:
+    """Returns whether each part is a caption with words left out, or none; (captions, parts) bool.
+
+    A part says of a picture no more than its caption does, and so describes it too.
+    """
+    divided = [(frozenset(words), words) for words in (part.split() for part in parts)]
+    rows = {}
+    for caption in set(captions):
+        whole = caption.split()
+        among = frozenset(whole)
+        rows[caption] = [words <= among and _in_order(part, whole) for words, part in divided]
+    return torch.tensor([rows[caption] for caption in captions])
+
+
+def _in_order(part: list[str], whole: list[str]) -> bool:
+    rest = iter(whole)
+    return all(word in rest for word in part)

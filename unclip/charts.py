@@ -132,6 +132,70 @@ def bar_accuracies(
         return render(figure, title)
 
 
+def heat_maps(
+    panels: Mapping[str, npt.NDArray[np.float64]],
+    ticks: Sequence[float],
+    names: tuple[str, str],
+    title: str,
+) -> Image.Image:
+    """Returns a table of coloured cells for each figure, side by side, each cell with its value.
+
+    Args:
+        panels: name of a figure to its values, (R, C) with R = C = number of ticks.
+        ticks: what rows and columns stand for.
+        names: of the rows and of the columns.
+        title: stands above the panels.
+    """
+    with plain_matplotlib():
+        figure = new_figure(4.4 * len(panels), 4.4)
+        for axes, (name, values) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            axes.imshow(values, cmap="cividis")
+            middle = (values.min() + values.max()) / 2
+            for (row, column), value in np.ndenumerate(values):
+                ink = "white" if value < middle else "black"
+                axes.text(column, row, f"{value:.3g}", ha="center", va="center", color=ink, size=9)
+            axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
+            axes.set_yticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
+            axes.set_ylabel(names[0])
+            axes.set_xlabel(names[1])
+            axes.set_title(name, loc="left", size=10, color=MUTED)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+        return render(figure, title)
+
+
+def lines(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_name: str, title: str
+) -> Image.Image:
+    """Returns one panel for each figure, in which every way of doing things is a line of points.
+
+    Args:
+        panels: name of a figure to name of a way to its (x, value) points; x above 0.
+        x_name: what x is; its axis is logarithmic, with a tick for each x.
+        title: stands above the panels.
+    """
+    with plain_matplotlib():
+        figure = new_figure(4.8 * len(panels), 4.2)
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (name, ways) in zip(row, panels.items(), strict=True):
+            for number, (way, points) in enumerate(ways.items()):
+                xs, values = zip(*points, strict=True)
+                dashes = "-" if number % 2 == 0 else "--"
+                colour = f"C{number // 2}"
+                axes.plot(xs, values, dashes, marker="o", ms=4, lw=1.6, color=colour, label=way)
+            axes.set_xscale("log")
+            axes.set_xticks(xs, [f"{x:g}" for x in xs])
+            axes.minorticks_off()
+            axes.set_xlabel(x_name)
+            axes.set_title(name, loc="left", size=10, color=MUTED)
+            axes.grid()
+            axes.spines[["top", "right"]].set_visible(False)
+        row[0].legend(loc="best")
+        return render(figure, title)
+
+
 def _draw_column(axes: "Axes", x: float, heading: str, values: Sequence[float], ink: str) -> None:
     """Writes percentages under a heading, right of the bars; a dash stands for NaN."""
     shown = [heading, *("–" if math.isnan(value) else f"{value:.0%}" for value in values)]

@@ -3,17 +3,12 @@
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from unclip.seeding import derive_seed, generator
-
-CHUNK = 1000  # embeddings in memory at a time
 
 
 class _Given(nn.Module):
@@ -82,23 +77,6 @@ def split_real(rows: Tensor, floor_size: int, seed: int) -> RealSplit:
     order = rows[torch.randperm(len(rows), generator=generator(seed, "real against real"))]
     size = min(floor_size, len(rows) // 2)
     return RealSplit(reference=order[size:], floor=order[:size])
-
-
-def mean_per_caption(
-    embeds: npt.NDArray[np.float32], captions: Tensor, num_captions: int
-) -> Tensor:
-    """Returns the mean embedding of each caption, (K, D), renormalised; zero where it has none.
-
-    Args:
-        embeds: (N, D), an array or a memory map, of which a part is read at a time.
-        captions: (N,), whole numbers.
-        num_captions: K.
-    """
-    sums = torch.zeros(num_captions, embeds.shape[1])
-    for start in range(0, len(embeds), CHUNK):
-        rows = slice(start, start + CHUNK)
-        sums.index_add_(0, captions[rows], torch.from_numpy(np.array(embeds[rows])))
-    return F.normalize(sums, dim=-1)
 
 
 def paired_cosine(

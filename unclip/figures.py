@@ -29,6 +29,7 @@ def grid(
     prompts: Sequence[str],
     real: Images | None = None,
     scale: int | None = None,
+    headings: Sequence[str] | None = None,
 ) -> Image.Image:
     """Returns the sample sheet: one row a prompt, one column a seed, a real picture first.
 
@@ -37,10 +38,11 @@ def grid(
         prompts: R prompts, wrapped beside their rows.
         real: (R, C, H, W), a real picture of each prompt, or None.
         scale: whole factor of enlargement; None fits the sheet into about 1500 pixels.
+        headings: N of them, above the columns, where these are no seeds; without `real` only.
     """
     assert images.ndim == 5, f"images: expected (R, N, C, H, W), got {images.shape}"
     if real is None:
-        return _sheet(images, prompts, {0: "painted"}, scale)
+        return _sheet(images, prompts, dict(enumerate(headings or ["painted"])), scale)
     wanted = (images.shape[0], *images.shape[2:])
     assert real.shape == wanted, f"real: expected {wanted}, got {real.shape}"
     both = np.concatenate([real[:, None], images], axis=1)
@@ -66,6 +68,18 @@ def trajectory(
     headings = {column: f"{int(t)}" for column, t in enumerate(timesteps)}
     headings[0] = f"t = {headings[0]}"
     return _sheet(frames, prompts, headings, scale)
+
+
+def neighbours(images: Images) -> Image.Image:
+    """Returns pictures above the training pictures nearest to them, the nearest pairs first.
+
+    Args:
+        images: (4, K, C, H, W): painted pictures, their neighbours, real ones, their neighbours.
+    """
+    assert images.ndim == 5, f"images: expected (4, K, C, H, W), got {images.shape}"
+    labels = ["painted, nearest first", "nearest training picture"]
+    labels += ["real test picture, nearest first", "nearest training picture"]
+    return _sheet(images, labels, {}, None)
 
 
 def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.Image:

@@ -46,6 +46,12 @@ def judge_pictures(
     return Verdict(torch.cat(features), [torch.cat(each) for each in zip(*logits, strict=True)])
 
 
+def is_right(predictions: Tensor, wanted: Tensor) -> Tensor:
+    """Returns which answers are right, (N, A) bool; arguments as in `accuracies`."""
+    assert predictions.shape == wanted.shape, (predictions.shape, wanted.shape)
+    return (predictions == wanted) | (wanted == -1)
+
+
 def accuracies(predictions: Tensor, wanted: Tensor, names: Sequence[str]) -> dict[str, float]:
     """Returns the accuracy of each attribute and the joint one.
 
@@ -58,12 +64,11 @@ def accuracies(predictions: Tensor, wanted: Tensor, names: Sequence[str]) -> dic
         `joint_accuracy`, the share of pictures with every stated attribute right, and with several
         attributes `<name>_accuracy`, the share right among the pictures that state it.
     """
-    assert predictions.shape == wanted.shape, (predictions.shape, wanted.shape)
-    is_right = (predictions == wanted) | (wanted == -1)
-    figures = {"joint_accuracy": float(is_right.all(dim=1).float().mean())}
+    right = is_right(predictions, wanted)
+    figures = {"joint_accuracy": float(right.all(dim=1).float().mean())}
     if len(names) > 1:
         for i, name in enumerate(names):
             stated = wanted[:, i] != -1
             if stated.any():
-                figures[f"{name}_accuracy"] = float(is_right[stated, i].float().mean())
+                figures[f"{name}_accuracy"] = float(right[stated, i].float().mean())
     return figures

@@ -9,6 +9,8 @@ MODEL_OF_STAGE = {
     "train_decoder": "decoder",
     "train_judge": "judge",
 }
+# What is painted from in the prior's place: what it must be better than, and its ceiling.
+CONTROLS = ("text_embed", "caption_mean", "image_embed")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,20 @@ class Layout:
     def judged(self) -> Path:
         """The pictures that evaluate judges."""
         return self.root / "samples" / "judged"
+
+    @property
+    def controls(self) -> Path:
+        """Pictures of the same captions and noise, painted without the prior."""
+        return self.root / "samples" / "controls"
+
+    def control(self, kind: str) -> Path:
+        """The pictures of one of CONTROLS."""
+        return self.controls / f"{kind}.npy"
+
+    @property
+    def sweep(self) -> Path:
+        """Plots, tables and grids of one system painted from in many ways."""
+        return self.root / "plots" / "sweep"
 
     @property
     def report(self) -> Path:

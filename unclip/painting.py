@@ -19,7 +19,9 @@ def paint_rows(
     every_prompt = [prompt for prompt in prompts for _ in seeds]
     every_seed = [seed for _ in prompts for seed in seeds]
     embeds = system.sample_prior(every_prompt, every_seed, settings)
-    painted = system.decode(embeds, every_prompt, every_seed, settings, **how)
+    painted = system.decode(
+        embeds, every_prompt, every_seed, settings.decoder, settings.batch_size, **how
+    )
     return painted.reshape(len(prompts), len(seeds), *painted.shape[1:])
 
 

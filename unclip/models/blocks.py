@@ -49,7 +49,7 @@ class ResBlock(nn.Module):
 
     The tutorial puts one more norm after the last conv; it would undo the zero initialisation, by
     which every block starts as its skip, so it is left out. "scale_shift" conditions *after* the
-    norm, GN(h)·(1 + s) + b (ADM's AdaGN, §3.2), for a norm would cancel most of what came before
+    norm, GN(h)·(1 + s) + b (ADM's AdaGN, §3.1), for a norm would cancel most of what came before
     it; "add" adds a projection after the first conv (Ho et al. 2020).
     """
 

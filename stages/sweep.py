@@ -1,0 +1,28 @@
+"""Paints the same captions and noise over a range of guidance, steps and samplers, and judges them.
+
+Left out, in no time, where params.yaml asks for no pictures of it.
+"""
+
+from unclip.layout import Layout
+from unclip.params import SampleParams, SweepParams
+from unclip.stage import main
+
+STAGE = "sweep"
+
+
+def run(layout: Layout, sample: SampleParams, sweep: SweepParams) -> None:
+    """Writes plots/sweep: figures of every setting, plots of them, and grids with equal noise."""
+    layout.sweep.mkdir(parents=True, exist_ok=True)
+    for old in layout.sweep.iterdir():
+        old.unlink()
+    if sweep.num_pictures == 0:
+        return
+    from unclip.sweeping import Studio  # torch takes seconds, and most runs want no sweep
+
+    studio = Studio.of(layout, sample, sweep)
+    studio.sweep_guidance()
+    studio.sweep_steps()
+
+
+if __name__ == "__main__":
+    main(STAGE, run)
