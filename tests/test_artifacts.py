@@ -77,6 +77,15 @@ def test_what_was_saved_comes_back(folder):
     )
 
 
+def test_half_precision_is_stored_and_float32_comes_back(folder):
+    whole = {"weight": torch.randn(3, 4), "count": torch.tensor(7)}
+    halves = {"weight": whole["weight"].half(), "count": whole["count"]}
+    save_artifact(folder, artifact(weights=halves))
+    found = load_artifact(folder, KIND).weights
+    assert (found["weight"].dtype, found["count"].dtype) == (torch.float32, torch.int64)
+    assert torch.equal(found["weight"], whole["weight"].half().float())
+
+
 def test_the_network_comes_back_frozen_and_in_eval_mode(folder):
     model = build(load_artifact(folder, KIND), Net, folder)
     assert not any(module.training for module in model.modules())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from unclip import charts
+from unclip import charts, figures
 from unclip.charts import bar_accuracies, curves, read_history
 from unclip.errors import UserError
 from unclip.figures import contact, grid, preview, trajectory, wrap_text
@@ -500,3 +500,41 @@ def test_a_damaged_png_is_read_or_named_but_never_crashes(tmp_path):
             except UserError:
                 refused += 1
     assert refused > len(whole)
+
+
+# What evaluate and sweep draw
+
+
+def test_neighbours_stand_in_four_rows():
+    four = np.zeros((4, 3, 3, 8, 8), dtype=np.uint8)
+    sheet = figures.neighbours(four)
+    assert sheet.width > sheet.height
+    with pytest.raises(AssertionError, match="expected \\(4, K, C, H, W\\)"):
+        figures.neighbours(four[0])
+
+
+def test_columns_of_a_grid_may_have_headings_of_their_own():
+    images = np.zeros((2, 3, 1, 8, 8), dtype=np.uint8)
+    plain = figures.grid(images, ["one", "two"])
+    headed = figures.grid(images, ["one", "two"], headings=["2 steps", "4 steps", "8 steps"])
+    assert plain.size == headed.size
+    assert plain.tobytes() != headed.tobytes()
+
+
+def test_a_heat_map_shows_every_figure_and_changes_with_it():
+    values = np.array([[1.0, 2.0], [3.0, 4.0]])
+    names = ("rows", "columns")
+    one, same, other = (
+        charts.heat_maps({"distance": v, "accuracy": values}, [1.0, 2.0], names, "title")
+        for v in (values, values.copy(), values.T)
+    )
+    assert one.tobytes() == same.tobytes() != other.tobytes()
+
+
+def test_lines_show_every_way_and_change_with_it():
+    ways = {"ddim": [(2, 1.0), (4, 0.5)], "ddpm": [(2, 2.0), (4, 0.7)]}
+    fewer = {"ddim": ways["ddim"]}
+    one, same, other = (
+        charts.lines({"distance": w}, "steps", "title") for w in (ways, dict(ways), fewer)
+    )
+    assert one.tobytes() == same.tobytes() != other.tobytes()

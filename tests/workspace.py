@@ -21,6 +21,7 @@ SECTIONS = {
     "sample": "sample",
     "paint_controls": "sample",
     "evaluate": "evaluate",
+    "sweep": "sample sweep",
 }
 PICTURES = {"num_train": 240, "num_test": 120, "num_judge": 120}
 
@@ -62,7 +63,8 @@ class Workspace:
         for stage in stages:
             forget_accelerator()
             module = importlib.import_module(f"stages.{stage}")
-            module.run(self.layout, **{SECTIONS[stage]: getattr(self.params, SECTIONS[stage])})
+            sections = {name: getattr(self.params, name) for name in SECTIONS[stage].split()}
+            module.run(self.layout, **sections)
         forget_accelerator()
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)

@@ -145,7 +145,7 @@ def describe(folder: Path, kind: str) -> Artifact:
 
 
 def load_artifact(folder: Path, kind: str) -> Artifact:
-    """Returns the network in a folder.
+    """Returns the network in a folder, in float32 also where it is stored in half precision.
 
     Raises:
         UserError: as `describe`, or the weights are missing or cut short.
@@ -157,7 +157,8 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
         weights = load_file(folder / WEIGHTS)
     except Exception:  # a damaged header can fail in any way
         raise UserError(f"{folder / WEIGHTS}: missing or damaged; {_remedy(kind)}") from None
-    return replace(described, weights=weights)
+    whole = {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}
+    return replace(described, weights=whole)
 
 
 def _remedy(kind: str) -> str:

@@ -1,0 +1,84 @@
+"""The sweep, for real but tiny."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_stages_training import copy_of
+from workspace import Workspace
+
+from unclip.artifacts import build, load_artifact
+from unclip.data import Prepared
+from unclip.judged import judged_captions
+from unclip.judging import accuracies, judge_pictures
+from unclip.models.judge import Judge
+from unclip.pipeline import Settings, UnCLIP
+from unclip.sweeping import SAMPLERS
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+GUIDANCES, STEPS = [1.0, 3.0], [2, 3]
+PLOTS = ("guidance.png", "guidance_grid.png", "steps.png", "steps_grid.png")
+
+
+@pytest.fixture(scope="module")
+def swept(trained, tmp_path_factory) -> Workspace:
+    """A copy of the trained workspace in which the sweep has run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCLIP_TRACKING", "off")
+        patch.setenv("UNCLIP_DEVICE", "cpu")
+        sweep = {"num_pictures": 30, "guidances": GUIDANCES, "steps": STEPS}
+        folder = tmp_path_factory.mktemp("swept") / "copy"
+        return copy_of(trained, folder, sweep=sweep, sample={"guidance": 3.0}).run("sweep")
+
+
+def table(workspace, name):
+    with (workspace.layout.sweep / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_leaves_plots_grids_and_tables_and_nothing_else(swept):
+    names = sorted(path.name for path in swept.layout.sweep.iterdir())
+    assert names == sorted([*PLOTS, "guidance.csv", "steps.csv"])
+    for name in PLOTS:
+        with Image.open(swept.layout.sweep / name) as image:
+            assert min(image.size) > 50
+
+
+def test_every_setting_is_tried_once(swept):
+    found = [(float(r["prior_guidance"]), float(r["guidance"])) for r in table(swept, "guidance")]
+    assert found == [(prior, decoder) for prior in GUIDANCES for decoder in GUIDANCES]
+    ways = [(r["sampler"], float(r["guidance"]), int(r["steps"])) for r in table(swept, "steps")]
+    assert ways == [(s, g, n) for s in SAMPLERS for g in (3.0, 1.0) for n in STEPS]
+
+
+def test_a_setting_is_judged_as_if_it_were_the_only_one(swept):
+    layout, params = swept.layout, swept.params
+    data, system = Prepared(layout.prepared), UnCLIP.load(layout.models)
+    captions = judged_captions(data, 30, params.sample.seed)[:30]
+    settings = Settings.of(
+        params.sample.model_copy(update={"prior_guidance": 1.0, "guidance": 3.0})
+    )
+    prompts = [data.captions[i] for i in captions.tolist()]
+    pictures = system.sample(prompts, range(30), settings)
+    where = layout.model("judge")
+    judge = build(load_artifact(where, "judge"), Judge, where)
+    found = judge_pictures(judge, data, pictures, "cpu").predictions
+    wanted = accuracies(found, data.caption_attributes[captions], data.attribute_names)
+    (row,) = (
+        r
+        for r in table(swept, "guidance")
+        if (float(r["prior_guidance"]), float(r["guidance"])) == (1.0, 3.0)
+    )
+    assert float(row["joint_accuracy"]) == pytest.approx(wanted["joint_accuracy"], abs=1e-5)
+
+
+def test_settings_make_a_difference(swept):
+    for name in ("guidance", "steps"):
+        assert len({row["frechet_distance"] for row in table(swept, name)}) > 2
+        assert np.isfinite([float(row["frechet_distance"]) for row in table(swept, name)]).all()
+
+
+def test_without_pictures_it_leaves_nothing_behind(swept, tmp_path):
+    workspace = copy_of(swept, tmp_path / "copy", sweep={"num_pictures": 0}).run("sweep")
+    assert list(workspace.layout.sweep.iterdir()) == []
