@@ -61,7 +61,8 @@ class Scene:
         captions: (N,) int64, of the painted pictures.
         images: (N, C, H, W) uint8, the painted pictures, memory-mapped.
         painted: the judge's verdict on them.
-        controls: its verdicts on pictures of the same captions that were painted without the prior.
+        controls: its verdicts on pictures painted without the prior, one for each painted picture
+            whose caption training showed.
         real_captions: (M,) int32, of the real test pictures.
         real_attributes: (M, A) int16.
         real: the judge's verdict on them.
@@ -179,12 +180,11 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     )
     wanted = scene.data.caption_attributes[captions]
     figures: dict[str, float] = {}
-    for suffix, verdict in (
-        ("", scene.painted),
-        *((f"_{kind}", scene.controls[kind]) for kind in CONTROLS),
-    ):
-        right = is_right(verdict.predictions[seen], wanted).all(dim=1)
-        found = yardstick.figures(verdict.features[seen], captions)
+    sets = {"": (scene.painted.features[seen], scene.painted.predictions[seen])}
+    sets |= {f"_{kind}": (v.features, v.predictions) for kind, v in scene.controls.items()}
+    for suffix, (features, predictions) in sets.items():
+        right = is_right(predictions, wanted).all(dim=1)
+        found = yardstick.figures(features, captions)
         found["joint_accuracy"] = float(right.float().mean())
         found["joint_accuracy_margin"] = margin_of_mean(right, seed=evaluate.seed)
         figures |= {f"{name}{suffix}": value for name, value in found.items()}

@@ -1,9 +1,9 @@
 """Paints what the prior must be better than, and what it can not be better than (unCLIP §5.1).
 
-The captions and the noise of the pictures that `sample` leaves for evaluate, but each painted from
-another image embedding: its caption's text embedding, the mean embedding of its caption's training
-pictures, and the embedding of a real picture. No prior takes part, so that experiments on the prior
-do not repeat it.
+The captions and the noise of the pictures that `sample` leaves for evaluate, as far as training
+showed the captions, but each painted from another image embedding: its caption's text embedding,
+the mean embedding of its caption's training pictures, and the embedding of a real picture. No prior
+takes part, so that experiments on the prior do not repeat it.
 """
 
 import shutil
@@ -32,7 +32,7 @@ def run(layout: Layout, sample: SampleParams) -> None:
     data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
     painter = Painter.load(layout.models, machine.device)
     solver = Solver(sample.sampler, sample.steps, sample.eta, sample.guidance)
-    captions = judged_captions(data, sample.num_judged, sample.seed)
+    captions = judged_captions(data, sample.num_judged, sample.seed)[: sample.num_judged]
     prompts = [data.captions[i] for i in captions.tolist()]
     seeds = range(sample.seed, sample.seed + len(prompts))
     shutil.rmtree(layout.controls, ignore_errors=True)

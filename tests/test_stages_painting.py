@@ -178,8 +178,9 @@ def test_test_pictures_in_place_of_painted_ones_reach_the_real_figures(judged, t
     for name in ("images", "caption_index"):
         np.save(folder / f"{name}.npy", np.load(test / f"{name}.npy"))
     np.save(folder / "prior_embeds.npy", np.load(workspace.layout.embeddings / "test.npy"))
+    seen = ~np.isin(np.load(test / "caption_index.npy"), held_out_captions(workspace))
     for kind in CONTROLS:
-        np.save(workspace.layout.control(kind), np.load(test / "images.npy"))
+        np.save(workspace.layout.control(kind), np.load(test / "images.npy")[seen])
     found, before = figures(workspace.run("evaluate")), figures(judged)
     assert found["accuracy_per_caption"] == found["judge_real_per_caption"]
     assert found["frechet_distance"] < before["frechet_distance"]
@@ -208,15 +209,41 @@ def test_copies_of_training_pictures_are_told(judged, tmp_path, no_charts):
 # paint_controls
 
 
+def held_out_captions(workspace):
+    return Prepared(workspace.layout.prepared).held_out_captions
+
+
 def controls(workspace):
     return {kind: np.load(workspace.layout.control(kind)) for kind in CONTROLS}
 
 
 def test_controls_are_the_captions_and_noise_of_the_judged_pictures(judged):
-    painted = arrays(judged)["images"]
+    found = arrays(judged)
+    seen = ~np.isin(found["caption_index"], held_out_captions(judged))
     for kind, images in controls(judged).items():
-        assert (images.shape, images.dtype) == (painted.shape, painted.dtype), kind
-        assert (images != painted).any()
+        assert images.shape == found["images"][seen].shape, kind
+        assert images.dtype == np.uint8
+        assert (images != found["images"][seen]).any()
+
+
+def test_a_control_is_painted_with_the_noise_of_its_picture(judged, tmp_path):
+    found, workspace = arrays(judged), copy_of(judged, tmp_path / "copy")
+    test = workspace.layout.embeddings / "captions.npy"
+    texts = np.load(test)
+    seen = ~np.isin(found["caption_index"], held_out_captions(judged))
+    from unclip.painter import Painter
+    from unclip.pipeline import Settings
+
+    data, settings = Prepared(workspace.layout.prepared), Settings.of(workspace.params.sample)
+    captions = found["caption_index"][seen]
+    again = Painter.load(workspace.layout.models).decode(
+        torch.from_numpy(texts[captions]),
+        [data.captions[i] for i in captions],
+        range(len(captions)),
+        settings.decoder,
+        settings.batch_size,
+    )
+    assert (again == controls(judged)["text_embed"]).all()
 
 
 def test_the_controls_need_no_prior(judged, tmp_path):
