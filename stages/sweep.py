@@ -8,14 +8,16 @@ from unclip.params import SampleParams, SweepParams
 from unclip.stage import main
 
 STAGE = "sweep"
+LEFT_OUT = "Nothing was swept; try: dvc exp run -S sweep.num_pictures=300\n"
 
 
 def run(layout: Layout, sample: SampleParams, sweep: SweepParams) -> None:
-    """Writes plots/sweep: figures of every setting, plots of them, and grids with equal noise."""
+    """Writes samples/sweep: figures of every setting, plots of them, and grids with equal noise."""
     layout.sweep.mkdir(parents=True, exist_ok=True)
     for old in layout.sweep.iterdir():
         old.unlink()
     if sweep.num_pictures == 0:
+        (layout.sweep / "left_out.txt").write_text(LEFT_OUT, encoding="utf-8")
         return
     from unclip.sweeping import Studio  # torch takes seconds, and most runs want no sweep
 

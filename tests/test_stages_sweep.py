@@ -79,6 +79,6 @@ def test_settings_make_a_difference(swept):
         assert np.isfinite([float(row["frechet_distance"]) for row in table(swept, name)]).all()
 
 
-def test_without_pictures_it_leaves_nothing_behind(swept, tmp_path):
+def test_without_pictures_it_leaves_a_note_and_no_more(swept, tmp_path):
     workspace = copy_of(swept, tmp_path / "copy", sweep={"num_pictures": 0}).run("sweep")
-    assert list(workspace.layout.sweep.iterdir()) == []
+    assert [path.name for path in workspace.layout.sweep.iterdir()] == ["left_out.txt"]

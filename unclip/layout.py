@@ -92,7 +92,7 @@ class Layout:
     @property
     def sweep(self) -> Path:
         """Plots, tables and grids of one system painted from in many ways."""
-        return self.root / "plots" / "sweep"
+        return self.root / "samples" / "sweep"
 
     @property
     def report(self) -> Path:

@@ -17,7 +17,7 @@ from unclip.artifacts import WEIGHTS, weights_hash
 from unclip.yaml12 import load_yaml
 
 # Pictures worth keeping with the record, and the files from which a state can be brought back.
-PICTURES = ("samples/*.png", "plots/**/*.png")
+PICTURES = ("samples/*.png", "samples/sweep/*.png", "plots/*.png")
 PAINTED = "samples/train_decoder/step_*.png"
 FILES = ("params.yaml", "dvc.lock")
 CODE = ("params.yaml", "dvc.yaml", "unclip", "stages")
