@@ -1,0 +1,71 @@
+"""What is given away: the folder that comes with the code, and the tool that makes such folders."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from dag import REPO
+from safetensors.torch import load_file
+from test_stages_painting import judged  # noqa: F401
+
+from unclip.params import load_params
+from unclip.pipeline import KINDS, Settings, UnCLIP
+
+PRETRAINED = REPO / "pretrained" / "fashion_mnist"
+MOST_BYTES = 10_000_000
+
+
+def test_the_folder_is_small_and_holds_nothing_but_text_pictures_and_weights():
+    files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    assert {path.suffix for path in files} == {".json", ".md", ".png", ".safetensors", ".yaml"}
+
+
+def test_it_paints_a_picture_of_each_of_its_captions():
+    system = UnCLIP.load(PRETRAINED)
+    settings = Settings.of(load_params(PRETRAINED / "params.yaml").sample)
+    pictures = system.sample(system.prompts, range(len(system.prompts)), settings)
+    assert pictures.shape == (10, 1, 32, 32)
+    assert pictures[:, :, :2].max() < 60, "garments have a black border"
+    assert pictures.max(axis=(1, 2, 3)).min() > 100, "every picture shows something"
+
+
+def test_its_card_states_the_figures_that_lie_beside_it():
+    card = (PRETRAINED / "README.md").read_text(encoding="utf-8")
+    figures = json.loads((PRETRAINED / "evaluate.json").read_text(encoding="utf-8"))
+    for name, digits in (("joint_accuracy", 3), ("frechet_distance", 2), ("diversity", 3)):
+        assert f"{figures[name]:.{digits}f} ± {figures[f'{name}_margin']:.{digits}f}" in card
+    assert f"{figures['frechet_distance_floor']:.2f}" in card
+
+
+@pytest.fixture(scope="module")
+def given(judged, tmp_path_factory):  # noqa: F811
+    """The folder that the tool makes of a tiny trained workspace."""
+    folder = tmp_path_factory.mktemp("given") / "tiny"
+    command = (sys.executable, REPO / "tools" / "make_pretrained.py", folder)
+    subprocess.run(command, cwd=judged.layout.root, check=True, capture_output=True)
+    return folder
+
+
+def test_the_tool_halves_the_weights_and_changes_pictures_by_little(given, judged):  # noqa: F811
+    for kind in KINDS:
+        weights = load_file(given / kind / "model.safetensors")
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    settings = Settings.of(judged.params.sample)
+    whole, halved = (
+        UnCLIP.load(folder).sample(["a large red circle"] * 4, range(4), settings).astype(int)
+        for folder in (judged.layout.models, given)
+    )
+    assert np.abs(whole - halved).mean() < 3
+
+
+def test_the_tool_keeps_recipe_and_figures(given, judged):  # noqa: F811
+    for name, source in (
+        ("params.yaml", judged.layout.params),
+        ("evaluate.json", judged.layout.metrics("evaluate")),
+        ("grid.png", judged.layout.grid),
+    ):
+        assert (given / name).read_bytes() == source.read_bytes()
