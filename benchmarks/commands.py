@@ -19,9 +19,9 @@ from unclip.layout import Layout
 
 PROMPT = "a large red circle"
 SAMPLE, HELP = f'python cli.py sample "{PROMPT}"', "python cli.py --help"
-IDLE, EMPTY = "dvc repro, nothing to do", "dvc repro, eight empty stages"
+IDLE, EMPTY = "dvc repro, nothing to do", "dvc repro, ten empty stages"
 SAMPLE_LIMIT, HELP_LIMIT = 6.0, 0.5  # seconds
-NUM_EMPTY = 8
+NUM_EMPTY = 10
 # Takes the place of every stage: makes its outs, a folder where the name has no suffix.
 STAND_IN = """\
 import sys
@@ -59,7 +59,7 @@ def measure_commands(folder: Path, trained: Layout, scale: Scale) -> tuple[Table
         Column("minimum", "s at best", "{:.2f}"),
     )
     times = ratio(timings[IDLE], timings[EMPTY])
-    note = f"The pipeline with nothing to do takes {times:.2f} × as long as eight empty stages."
+    note = f"The pipeline with nothing to do takes {times:.2f} × as long as ten empty stages."
     bars = [
         Bar(SAMPLE, timings[SAMPLE].median, SAMPLE_LIMIT, False, "s"),
         Bar(HELP, timings[HELP].median, HELP_LIMIT, False, "s"),

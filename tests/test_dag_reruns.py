@@ -27,7 +27,7 @@ def reproduced(tmp_path_factory) -> Lab:
         shutil.copytree(REPO / folder, lab.root / folder, ignore=ignored)
     real = (REPO / "dvc.yaml").read_text(encoding="utf-8")
     text, count = re.subn(r"cmd: python -m stages\.", "cmd: python stand_in.py ", real)
-    assert count == len(STAGES) == 8
+    assert count == len(STAGES)
     (lab.root / "dvc.yaml").write_text(text, encoding="utf-8")
     (lab.root / ".dvc").mkdir()
     shutil.copy(REPO / ".dvc" / "config", lab.root / ".dvc")
@@ -158,7 +158,7 @@ def test_what_is_compiled_or_cached_beside_the_code_reruns_nothing(lab):
     assert rerun(lab, "dvc", "repro") == set()
 
 
-def test_nothing_to_do_costs_little_more_than_with_eight_empty_stages(lab, tmp_path):
+def test_nothing_to_do_costs_little_more_than_with_as_many_empty_stages(lab, tmp_path):
     empty = Lab.beside(tmp_path / "empty")
     (empty.root / ".dvc").mkdir()
     shutil.copy(REPO / ".dvc" / "config", empty.root / ".dvc")

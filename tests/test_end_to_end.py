@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 KINDS = ("clip", "prior", "decoder", "judge")
 PROMPT = "a large red circle"
+PAINTED = ["sample", "paint_controls", "evaluate", "sweep", "report"]
 
 
 def clone(folder: Path) -> Lab:
@@ -178,8 +179,8 @@ def test_the_record_leads_to_the_run_that_trained_each_checkpoint(reproduced):
 
 def test_an_experiment_runs_only_what_its_value_changes(experiments):
     assert {name: stages_run(experiment.said) for name, experiment in experiments.items()} == {
-        "aside": ["train_decoder", "sample", "evaluate", "report"],
-        "guided": ["sample", "evaluate", "report"],
+        "aside": ["train_decoder", *PAINTED],
+        "guided": PAINTED,
         "judged-anew": ["evaluate", "report"],
     }
 

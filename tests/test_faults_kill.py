@@ -1,8 +1,10 @@
 """Training stages killed outright at random moments, which go on and end in the same bytes."""
 
 import hashlib
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -126,3 +128,35 @@ def test_another_value_of_its_params_starts_afresh(lab, tmp_path):
 @pytest.mark.parametrize("stage", TRAININGS)
 def test_a_stage_killed_ten_times_ends_in_the_same_bytes(lab, stage):
     check(lab, stage, kills=10, seed=2)
+
+
+@pytest.mark.faults
+def test_an_experiment_in_a_temporary_workspace_goes_on_where_another_was_killed(tmp_path):
+    lab = Lab.cloned(REPO, tmp_path / "lab")
+    params = tiny_params()
+    params["prior"] |= {"train_steps": 4000, "val_every": 4000}
+    write_params(lab.root / "params.yaml", params)
+    lab.start_git()
+    lab.run("dvc", "repro", "train_clip", UNCLIP_TRACKING="off")
+    lab.commit("CLIP")
+    state = lab.root / "unclip/training/state.py"
+    text = state.read_text(encoding="utf-8")
+    assert "SECONDS_BETWEEN_SAVES = 45.0" in text
+    state.write_text(text.replace("BETWEEN_SAVES = 45.0", "BETWEEN_SAVES = 0.5"), encoding="utf-8")
+    lab.commit("Save often")
+    command = ("dvc", "exp", "run", "--temp", "-S", "prior.lr=0.002", "train_prior")
+    first = subprocess.Popen(
+        command,
+        cwd=lab.root,
+        env=lab.environment() | {"UNCLIP_TRACKING": "off"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not list(lab.root.glob(".state/train_prior/*/state.safetensors")):
+        assert first.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    said = lab.run(*command, UNCLIP_TRACKING="off")
+    assert "train_prior: goes on from step" in said
