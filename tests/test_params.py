@@ -205,6 +205,8 @@ def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
             {"judge__channels": 33},
             "judge.channels: 33 makes 132 features, too many for a Fréchet d",
         ),
+        ({"sweep__num_pictures": 9}, "sweep.num_pictures: 9 are too few for a Fréchet distance"),
+        ({"sweep__steps": [8, 1001]}, "sweep.steps: 1001 is more than decoder.num_timesteps 1000"),
         ({"sample__steps": 1001}, "sample.steps: 1001 is more than decoder.num_timesteps 1000"),
         (
             {"sample__prior_steps": 1001},

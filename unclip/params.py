@@ -25,6 +25,7 @@ Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampler = Literal["dpmpp_2m", "ddim", "ddpm"]
 
+FEWEST_JUDGED = 10  # pictures
 MAX_FEATURES = 128  # as models/judge.py has it, which is not imported: torch takes seconds
 
 
@@ -150,7 +151,7 @@ class SampleParams(Section):
 
     seed: Seed
     num_per_prompt: Annotated[int, Field(ge=1, le=64)]
-    num_judged: Annotated[int, Field(ge=10, le=10**7)]
+    num_judged: Annotated[int, Field(ge=FEWEST_JUDGED, le=10**7)]
     batch_size: Count
     sampler: Sampler
     steps: Count
@@ -168,7 +169,7 @@ class EvaluateParams(Section):
     """What evaluate reads."""
 
     seed: Seed
-    neighbours: Annotated[int, Field(ge=1, le=9)]  # sample.num_judged is at least 10
+    neighbours: Annotated[int, Field(ge=1, lt=FEWEST_JUDGED)]
     kid_subsets: Count
     kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
 
@@ -288,6 +289,11 @@ def _check_requests(params: Params) -> list[str]:
         for name, value, section, most in limits
         if value > most
     ]
+    if 0 < params.sweep.num_pictures < FEWEST_JUDGED:
+        problems.append(
+            f"sweep.num_pictures: {params.sweep.num_pictures} are too few for a Fréchet distance; "
+            f"0 leaves the sweep out, else at least {FEWEST_JUDGED}"
+        )
     if decoder.flip and not params.clip.embed_flipped:
         problems.append(
             "decoder.flip: true needs the embeddings of mirrored pictures; set "
