@@ -61,7 +61,7 @@ def sample(
 
     Example: `python cli.py sample "a large red circle" --num 4 --seed 7`
     """
-    from unclip.commands import paint
+    from unclip.commands.sample import paint
 
     changes = {
         "num_per_prompt": num,
@@ -71,8 +71,7 @@ def sample(
         "steps": steps,
         "sampler": sampler,
     }
-    given = {key: value for key, value in changes.items() if value is not None}
-    paint(prompts or [], given, rev=rev, source=source, out=out)
+    paint(prompts or [], changes, rev=rev, source=source, out=out)
 
 
 @app.command()
@@ -88,7 +87,7 @@ def log(
 
     Example: `python cli.py log`
     """
-    from unclip.commands import record
+    from unclip.commands.log import record
 
     record(force)
 

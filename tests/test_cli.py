@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import cli
-from unclip.commands import _image, _slugs
+from unclip.commands.common import as_image, slugs
 
 REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
@@ -317,15 +317,15 @@ def test_prompts_that_look_alike_have_files_of_their_own(run, trained, tmp_path)
 
 def test_file_names_are_distinct_and_short_whatever_the_prompts():
     prompts = ["a b", "a-b", "a b--2", "🐈", "🐕", "漢" * 300, "../../etc", "", "con", "a b"]
-    names = _slugs(prompts)
+    names = slugs(prompts)
     assert len(set(names)) == len(prompts)
     assert all(re.fullmatch(r"[\w-]+", name) for name in names)
     assert all(len(name.encode()) <= 200 for name in names)
 
 
 def test_a_grey_picture_has_one_channel():
-    assert _image(np.zeros((1, 4, 4), np.uint8)).mode == "L"
-    assert _image(np.zeros((3, 4, 4), np.uint8)).mode == "RGB"
+    assert as_image(np.zeros((1, 4, 4), np.uint8)).mode == "L"
+    assert as_image(np.zeros((3, 4, 4), np.uint8)).mode == "RGB"
 
 
 # profile

@@ -32,7 +32,7 @@ from torchvision.datasets import FashionMNIST
 
 import cli
 from unclip.artifacts import build, load_artifact
-from unclip.commands import _slugs
+from unclip.commands.common import slugs
 from unclip.data import Prepared
 from unclip.datasets import fashion_mnist
 from unclip.embeddings import Embeddings
@@ -696,7 +696,7 @@ def check_prompt(prompt: str, text_length: int) -> None:
     row = tokens[0].tolist()
     assert (row[0], row[count - 1], set(row[count:]) <= {0}) == (2, 3, True)
     assert bytes(row[1 : count - 1]).decode() == prompt
-    (slug,) = _slugs([prompt])
+    (slug,) = slugs([prompt])
     assert re.fullmatch(r"[\w-]+", slug)
     assert len(slug.encode()) <= 200
 

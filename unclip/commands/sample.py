@@ -1,0 +1,72 @@
+"""`python cli.py sample`: pictures of prompts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unclip.commands.common import (
+    as_image,
+    checkpoints,
+    make_folder,
+    open_system,
+    real_rows,
+    sample_params,
+    say_where,
+    slugs,
+    warn_of_unknown_words,
+)
+from unclip.params import SampleParams
+from unclip.progress import progress
+
+
+def paint(
+    prompts: Sequence[str],
+    changes: Mapping[str, Any],
+    *,
+    rev: str | None,
+    source: Path | None,
+    out: Path,
+) -> None:
+    """Paints prompts and says where the pictures are.
+
+    Args:
+        prompts: none for the data set's own.
+        changes: options, by the keys of the sample section that they stand for; None if not given.
+        rev: git revision or experiment whose checkpoints are used.
+        source: folder whose checkpoints are used.
+        out: folder for the pictures.
+
+    Raises:
+        UserError: nothing is trained yet, an option is out of bounds, or a prompt can not be read.
+    """
+    sample = sample_params(changes)
+    with checkpoints(rev, source) as folder:
+        make_folder(out)
+        _paint(prompts, sample, folder, out)
+
+
+def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path) -> None:
+    # Torch takes seconds to import; every check that needs none of it stands above.
+    from unclip.figures import grid
+    from unclip.painting import paint_rows, provenance
+    from unclip.pipeline import Settings
+    from unclip.png import save_png
+    from unclip.tokenizer import tokenize
+
+    system, machine = open_system(folder, sample.precision)
+    prompts = list(prompts) or system.prompts
+    tokenize(prompts, system.text_length)  # what can not be read can not be printed either
+    warn_of_unknown_words(prompts, system)
+    settings = Settings.of(sample)
+    seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
+    with progress("painting", len(prompts) * len(seeds)) as bar, machine.accelerator.autocast():
+        rows = paint_rows(system, prompts, seeds, settings, progress=bar.advance)
+    text = provenance(system, settings, machine.precision)
+    for prompt, slug, row in zip(prompts, slugs(prompts), rows, strict=True):
+        for seed, picture in zip(seeds, row, strict=True):
+            note = text | {"prompt": prompt, "seed": str(seed)}
+            save_png(as_image(picture), out / f"{slug}_seed{seed}.png", note)
+    sheet = text | {"prompts": "\n".join(prompts), "seeds": " ".join(map(str, seeds))}
+    real = real_rows(folder, prompts, rows.shape[2:])
+    save_png(grid(rows, prompts, real), out / "grid.png", sheet)
+    say_where(out / "grid.png", len(prompts) * len(seeds))
