@@ -19,8 +19,8 @@ from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge
 from unclip.params import load_params
-from unclip.pipeline import Settings, UnCLIP
 from unclip.profiling import profile_training
+from unclip.system import Settings, System
 from unclip.training.fit import Training
 
 TASKS: dict[str, Any] = {
@@ -100,7 +100,7 @@ def painting(folder: Path, batch_size: int, steps: int) -> Work:
     """
     params = load_params(Layout(folder).params).sample
     machine = open_machine(params.precision)
-    system = UnCLIP.load(Layout(folder).models, machine.device)
+    system = System.load(Layout(folder).models, machine.device)
     settings = Settings.of(params)
     decoder = replace(settings.decoder, steps=steps)
     settings = replace(settings, decoder=decoder, batch_size=batch_size)
@@ -120,14 +120,14 @@ def whole_pictures(folder: Path, count_of_pictures: int) -> Work:
     """Returns the painting of pictures from their captions, at the shipped settings."""
     params = load_params(Layout(folder).params).sample
     machine = open_machine(params.precision)
-    system = UnCLIP.load(Layout(folder).models, machine.device)
+    system = System.load(Layout(folder).models, machine.device)
     settings = Settings.of(params)
     prompts = _prompts(system, count_of_pictures)
 
     def run(count: int) -> None:
         for _ in range(count):
             with machine.accelerator.autocast():
-                system.sample(prompts, range(count_of_pictures), settings)
+                system.paint(prompts, range(count_of_pictures), settings)
 
     facts = {"pictures": count_of_pictures, "steps": params.steps, "precision": machine.precision}
     return Work(run, facts)
@@ -152,5 +152,5 @@ def judging_batches(folder: Path, batch_size: int, count_of_pictures: int) -> Wo
     return Work(run, {"pictures": count_of_pictures, "batch_size": batch_size})
 
 
-def _prompts(system: UnCLIP, count: int) -> list[str]:
+def _prompts(system: System, count: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(system.prompts), count))

@@ -22,7 +22,7 @@ from unclip.data import Prepared
 from unclip.embeddings import Embeddings
 from unclip.layout import Layout
 from unclip.params import DecoderParams, load_params
-from unclip.pipeline import Settings
+from unclip.system import Settings
 
 PREDICTION_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 

@@ -7,7 +7,7 @@ from benchmarks.workspace import SHIPPED, TUTORIAL, Changes, changed_params, mak
 
 STAGES = (
     *("prepare", "train_clip", "train_prior", "train_decoder", "train_judge"),
-    *("sample", "evaluate", "report"),
+    *("sample", "paint_controls", "evaluate", "report"),
 )
 # The tutorial's UNet, about 15 M parameters, at its batch on a processor.
 LARGE: Changes = {"decoder": {"batch_size": 32}}

@@ -44,7 +44,12 @@ def changed_params(recipe: Path, pictures: int, changes: Changes | None = None) 
     others = max(FEWEST, pictures // 4)
     raw["data"] |= {
         "dataset": "shapes",
-        "shapes": {"num_train": pictures, "num_test": others, "num_judge": others},
+        "shapes": {
+            "num_objects": 1,
+            "num_train": pictures,
+            "num_test": others,
+            "num_judge": others,
+        },
     }
     for section, values in (changes or {}).items():
         raw[section] |= values
@@ -68,7 +73,7 @@ def write_params(folder: Path, params: Params) -> Layout:
 def make_workspace(folder: Path, params: Params) -> Layout:
     """Returns the layout of a workspace in which every stage can run and pictures be painted."""
     layout = write_params(folder, params)
-    prepare.run(layout, params.data)
+    prepare.run(layout, params.clip, params.data)
     write_untrained(layout, params)
     return layout
 

@@ -13,8 +13,8 @@ from unclip.data import Prepared
 from unclip.judged import judged_captions
 from unclip.judging import accuracies, judge_pictures
 from unclip.models.judge import Judge
-from unclip.pipeline import Settings, UnCLIP
-from unclip.sweeping import SAMPLERS
+from unclip.sweeping import SAMPLERS, mean_variation
+from unclip.system import Settings, System
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 GUIDANCES, STEPS = [1.0, 3.0], [2, 3]
@@ -54,13 +54,13 @@ def test_every_setting_is_tried_once(swept):
 
 def test_a_setting_is_judged_as_if_it_were_the_only_one(swept):
     layout, params = swept.layout, swept.params
-    data, system = Prepared(layout.prepared), UnCLIP.load(layout.models)
+    data, system = Prepared(layout.prepared), System.load(layout.models)
     captions = judged_captions(data, 30, params.sample.seed)[:30]
     settings = Settings.of(
         params.sample.model_copy(update={"prior_guidance": 1.0, "guidance": 3.0})
     )
     prompts = [data.captions[i] for i in captions.tolist()]
-    pictures = system.sample(prompts, range(30), settings)
+    pictures = system.paint(prompts, range(30), settings)
     where = layout.model("judge")
     judge = build(load_artifact(where, "judge"), Judge, where)
     found = judge_pictures(judge, data, pictures, "cpu").predictions
@@ -77,6 +77,26 @@ def test_settings_make_a_difference(swept):
     for name in ("guidance", "steps"):
         assert len({row["frechet_distance"] for row in table(swept, name)}) > 2
         assert np.isfinite([float(row["frechet_distance"]) for row in table(swept, name)]).all()
+
+
+def test_variation_is_the_sum_of_steps_between_neighbours():
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 5), dtype=np.uint8)
+    total = 0
+    for picture in pictures.tolist():
+        for channel in picture:
+            for y, row in enumerate(channel):
+                for x, value in enumerate(row):
+                    total += abs(value - row[x + 1]) if x + 1 < len(row) else 0
+                    total += abs(value - channel[y + 1][x]) if y + 1 < len(channel) else 0
+    assert mean_variation(pictures) == pytest.approx(total / 3)
+
+
+def test_roughness_is_told_beside_that_of_real_pictures(swept):
+    layout, row = swept.layout, table(swept, "steps")[0]
+    data = Prepared(layout.prepared)
+    assert float(row["roughness"]) > 0
+    real = np.asarray(data.split("test").images)
+    assert mean_variation(real) > mean_variation(np.full_like(real, 7)) == 0
 
 
 def test_without_pictures_it_leaves_a_note_and_no_more(swept, tmp_path):

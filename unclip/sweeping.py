@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torchmetrics.functional.image import total_variation
 
 from unclip.artifacts import build, load_artifact
 from unclip.charts import heat_maps, lines
@@ -23,13 +24,18 @@ from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge
 from unclip.params import SampleParams, SweepParams
-from unclip.pipeline import Settings, UnCLIP
 from unclip.png import save_png
 from unclip.progress import track
 from unclip.sampling import Solver
+from unclip.system import Settings, System
 
 SAMPLERS = ("dpmpp_2m", "ddim", "ddpm")
-FIGURES = {"frechet_distance": "Fréchet distance", "joint_accuracy": "accuracy"}
+FIGURES = {
+    "frechet_distance": "Fréchet distance",
+    "joint_accuracy": "accuracy",
+    "roughness": "roughness (real pictures: 1)",
+}
+VARIATION_OF = 2000  # real pictures whose roughness is that of all
 Pictures = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
@@ -48,14 +54,16 @@ class Studio:
         sweep: what is tried.
         seed: of the first picture.
         captions: (N,) int64, of the pictures that are judged.
-        reference: (M, F), the judge's features of real pictures.
+        reference: (M, F), the judge's features of real validation pictures: what is chosen by a
+            sweep is chosen without the test pictures.
         floor: the Fréchet distance of as many real pictures.
+        variation: mean total variation of the real pictures.
     """
 
     layout: Layout
     machine: Machine
     data: Prepared
-    system: UnCLIP
+    system: System
     judge: Judge
     settings: Settings
     sweep: SweepParams
@@ -63,6 +71,7 @@ class Studio:
     captions: Tensor
     reference: Tensor
     floor: float
+    variation: float
 
     @classmethod
     def of(cls, layout: Layout, sample: SampleParams, sweep: SweepParams) -> "Studio":
@@ -72,16 +81,15 @@ class Studio:
         judge = build(load_artifact(where, "judge"), Judge, where).to(machine.device)
         assert isinstance(judge, Judge)
         captions = judged_captions(data, sweep.num_pictures, sample.seed)[: sweep.num_pictures]
-        test = data.split("test")
-        features = judge_pictures(judge, data, test.images, machine.device).features
-        is_seen = ~torch.isin(test.caption_index, torch.tensor(data.held_out_captions))
-        real = split_real(is_seen.nonzero()[:, 0], len(captions), sample.seed)
+        val = data.split("val")
+        features = judge_pictures(judge, data, val.images, machine.device).features
+        real = split_real(torch.arange(len(val)), len(captions), sample.seed)
         reference = features[real.reference]
         return cls(
             layout,
             machine,
             data,
-            UnCLIP.load(layout.models, machine.device),
+            System.load(layout.models, machine.device),
             judge,
             Settings.of(sample),
             sweep,
@@ -89,10 +97,11 @@ class Studio:
             captions,
             reference,
             frechet_distance(features[real.floor], reference),
+            mean_variation(np.asarray(val.images[real.reference[:VARIATION_OF].numpy()])),
         )
 
     def sweep_guidance(self) -> None:
-        """Prior × decoder: two heat maps, a table, and a grid of one picture a setting."""
+        """Prior × decoder: heat maps, a table, and a grid of one picture a setting."""
         scales = self.sweep.guidances
         ways = list(product(scales, scales))
         rows, firsts = [], []
@@ -109,6 +118,7 @@ class Studio:
         panels = {
             name: np.array([row[key] for row in rows]).reshape(square)
             for key, name in FIGURES.items()
+            if key in rows[0]
         }
         names = ("guidance of the prior", "guidance of the decoder")
         self._save(heat_maps(panels, scales, names, f"Guidance, {self._count}"), "guidance")
@@ -134,10 +144,14 @@ class Studio:
             rows.append(setting | self._figures(pictures))
         labels = {way: f"{way[0]}, guidance {way[1]:g}" for way in ways}
         panels: dict[str, dict[str, list[tuple[float, float]]]] = {
-            name: {label: [] for label in labels.values()} for name in FIGURES.values()
+            name: {label: [] for label in labels.values()}
+            for key, name in FIGURES.items()
+            if key in rows[0]
         }
         for row in rows:
             for key, name in FIGURES.items():
+                if key not in row:
+                    continue
                 label = labels[row["sampler"], row["guidance"]]
                 panels[name][label].append((row["steps"], row[key]))
         title = f"Steps of the decoder, {self._count}"
@@ -161,17 +175,22 @@ class Studio:
     def _paint(self, settings: Settings) -> Pictures:
         prompts = [self.data.captions[i] for i in self.captions.tolist()]
         with self.machine.accelerator.autocast():
-            return self.system.sample(prompts, range(self.seed, self.seed + len(prompts)), settings)
+            return self.system.paint(prompts, range(self.seed, self.seed + len(prompts)), settings)
 
     def _figures(self, pictures: Pictures) -> dict[str, float]:
+        """Returns FIGURES of pictures; no accuracy where a data set has no attributes."""
         verdict = judge_pictures(self.judge, self.data, pictures, self.machine.device)
         wanted = self.data.caption_attributes[self.captions]
         names = self.data.attribute_names
-        return {
+        figures = {
             "frechet_distance": frechet_distance(verdict.features, self.reference),
             "frechet_distance_floor": self.floor,
-            "joint_accuracy": accuracies(verdict.predictions, wanted, names)["joint_accuracy"],
+            "roughness": mean_variation(pictures) / self.variation,
         }
+        if names:
+            found = accuracies(verdict.predictions, wanted, names)
+            figures["joint_accuracy"] = found["joint_accuracy"]
+        return figures
 
     def _save(self, image: Image.Image, name: str, text: dict[str, str] | None = None) -> None:
         save_png(image, self.layout.sweep / f"{name}.png", text)
@@ -185,3 +204,12 @@ class Studio:
             for row in rows:
                 values = [row[key] for key in columns]
                 writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in values)
+
+
+def mean_variation(pictures: Pictures) -> float:
+    """Returns the mean total variation of pictures (N, C, H, W), of pixels in [0, 255].
+
+    It is the sum of absolute differences between neighbouring pixels (Rudin et al. 1992): noise and
+    grain raise it, blur lowers it.
+    """
+    return float(total_variation(torch.from_numpy(pictures).float(), reduction="mean"))
