@@ -75,6 +75,300 @@ def sample(
 
 
 @app.command()
+def trace(
+    picture: Annotated[Path, typer.Argument(help="A PNG that was painted here.")],
+    repaint: Annotated[
+        bool, typer.Option("--repaint", help="Paint it again and say whether it is the same.")
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="One more folder in which its checkpoints may be."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the picture that --repaint paints.")
+    ] = None,
+) -> None:
+    """Show the whole way back from a saved picture, and paint it again.
+
+    Shows prompt, seed and settings, the checkpoints by their hashes, the revisions that have them,
+    and from MLflow the runs that trained them, with params, data set and commit. The checkpoints
+    are looked for in models/, pretrained/ and all that DVC remembers: commits, branches, tags and
+    experiments, in its cache or its remote.
+
+    With --repaint the exit status is 1 if a pixel comes out otherwise.
+
+    Example: `python cli.py trace samples/painted/a-large-red-circle_seed0.png --repaint`
+    """
+    from unclip.commands.trace import trace as show
+
+    if not show(picture, repaint=repaint, source=source, out=out):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    revs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REV",
+            help="Experiments, commits, branches or tags; `workspace` is this folder.",
+        ),
+    ],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            help="What to paint, once for each prompt; without it, the data set's own prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, max=16, help="Pictures of each prompt.")] = 2,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of the first picture; without it, that of the first revision's params.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path(
+        "samples/compared"
+    ),
+) -> None:
+    """Put experiments side by side: figures, changed params, and pictures from the same noise.
+
+    Each is painted as its own sample section says. Writes comparison.png and comparison.html,
+    which needs no network and holds all of its pictures.
+
+    Example: `python cli.py compare workspace lr-1 lr-2 --prompt "a large red circle" --num 4`
+    """
+    from unclip.commands.compare import compare as show
+
+    show(revs, prompts=prompts or [], num=num, seed=seed, out=out)
+
+
+class Noise(StrEnum):
+    """What becomes of the noise between two pictures."""
+
+    fixed = "fixed"
+    slerp = "slerp"
+
+
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")]
+Guidance = Annotated[
+    float | None, typer.Option(min=0, max=100, help="Guidance of the decoder; 1 is off.")
+]
+PriorGuidance = Annotated[
+    float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps of the decoder.")]
+Frames = Annotated[int, typer.Option(min=2, max=64, help="Pictures on the way, ends included.")]
+Rev = Annotated[
+    str | None,
+    typer.Option(help="Paint with the checkpoints of this experiment, commit, branch or tag."),
+]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Paint with the checkpoints in this folder.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for the pictures.")]
+Picture = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PICTURE", help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False
+    ),
+]
+
+
+@app.command()
+def vary(
+    picture: Picture,
+    num: Annotated[int | None, typer.Option(min=1, max=64, help="Pictures to paint.")] = None,
+    seed: Seed = None,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Start from the picture's own noise, by DDIM inversion."),
+    ] = False,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of fresh noise at each step, by DDIM; with --invert 0 gives the picture "
+            "back.",
+        ),
+    ] = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    rev: Rev = None,
+    source: From = None,
+    out: Out = Path("samples/painted"),
+) -> None:
+    """Paint pictures that show what a picture shows.
+
+    Its image embedding is painted again from other noise (unCLIP §3.1). Options left out come from
+    the sample section of params.yaml; with `--invert` DDIM takes 25 steps, and eta is 0.3.
+
+    Example: `python cli.py vary samples/painted/a-large-red-circle_seed0.png --num 8`
+    """
+    from unclip.commands.vary import vary
+
+    changes = {
+        "num_per_prompt": num,
+        "seed": seed,
+        "eta": eta,
+        "guidance": guidance,
+        "steps": steps,
+    }
+    vary(picture, changes, invert=invert, rev=rev, source=source, out=out)
+
+
+@app.command()
+def interpolate(
+    start: Annotated[
+        str, typer.Argument(metavar="A", help="A picture file or a prompt.", show_default=False)
+    ],
+    end: Annotated[
+        str, typer.Argument(metavar="B", help="A picture file or a prompt.", show_default=False)
+    ],
+    frames: Frames = 9,
+    noise: Annotated[
+        Noise | None,
+        typer.Option(
+            help="Keep the noise of A, or go from noise to noise too; by default slerp with "
+            "--invert, else fixed.",
+            show_default=False,
+        ),
+    ] = None,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Start pictures from their own noise: the ends are they."),
+    ] = False,
+    seed: Seed = None,
+    guidance: Guidance = None,
+    prior_guidance: PriorGuidance = None,
+    steps: Steps = None,
+    rev: Rev = None,
+    source: From = None,
+    out: Out = Path("samples/painted"),
+) -> None:
+    """Paint the way from one picture or prompt to another, as a strip and a film.
+
+    The image embedding goes along the great circle between the two (unCLIP §3.2). Options left out
+    come from the sample section of params.yaml; with `--invert` DDIM takes 25 steps.
+
+    Example: `python cli.py interpolate "a large red circle" "a large blue star"`
+    """
+    from unclip.commands.interpolate import interpolate
+
+    changes = {
+        "seed": seed,
+        "guidance": guidance,
+        "prior_guidance": prior_guidance,
+        "steps": steps,
+    }
+    slerp_noise = None if noise is None else noise is Noise.slerp
+    interpolate(
+        (start, end),
+        changes,
+        frames=frames,
+        slerp_noise=slerp_noise,
+        invert=invert,
+        rev=rev,
+        source=source,
+        out=out,
+    )
+
+
+@app.command()
+def edit(
+    picture: Picture,
+    caption: Annotated[
+        str, typer.Argument(metavar="CAPTION", help="What the picture shows.", show_default=False)
+    ],
+    wanted: Annotated[
+        str, typer.Argument(metavar="WANTED", help="What it is to show.", show_default=False)
+    ],
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="How far the last picture goes; 1 is all the way.")
+    ] = 0.4,
+    frames: Frames = 9,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Start from the picture's own noise, by DDIM inversion."),
+    ] = False,
+    seed: Seed = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    rev: Rev = None,
+    source: From = None,
+    out: Out = Path("samples/painted"),
+) -> None:
+    """Lead a picture from one caption to another, as a strip and a film.
+
+    Its image embedding goes towards the difference of the two captions (text diffs, unCLIP §3.3).
+    Options left out come from the sample section of params.yaml; with `--invert` DDIM takes 25
+    steps.
+
+    Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"
+    "a large blue circle"`
+    """
+    from unclip.commands.edit import edit
+
+    changes = {"seed": seed, "guidance": guidance, "steps": steps}
+    edit(
+        picture,
+        caption,
+        wanted,
+        changes,
+        frames=frames,
+        strength=strength,
+        invert=invert,
+        rev=rev,
+        source=source,
+        out=out,
+    )
+
+
+@app.command()
+def trajectory(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help="What to paint; without one, the data set's own prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = None,
+    guidance: Guidance = None,
+    prior_guidance: PriorGuidance = None,
+    steps: Steps = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler of the decoder: dpmpp_2m, ddim or ddpm.")
+    ] = None,
+    rev: Rev = None,
+    source: From = None,
+    out: Out = Path("samples/painted"),
+) -> None:
+    """Show how prompts come out of noise, as a strip and a film.
+
+    Takes 32 steps unless said otherwise; other options left out come from the sample section of
+    params.yaml.
+
+    Example: `python cli.py trajectory "a large red circle" "a small blue star"`
+    """
+    from unclip.commands.trajectory import show
+
+    changes = {
+        "seed": seed,
+        "guidance": guidance,
+        "prior_guidance": prior_guidance,
+        "steps": steps,
+        "sampler": sampler,
+    }
+    show(prompts or [], changes, rev=rev, source=source, out=out)
+
+
+@app.command()
 def log(
     force: Annotated[
         bool, typer.Option("--force", help="Write the record anew even if it stands.")
@@ -90,6 +384,78 @@ def log(
     from unclip.commands.log import record
 
     record(force)
+
+
+data = typer.Typer(no_args_is_help=True, help="Look at pictures of your own before training.")
+app.add_typer(data, name="data")
+
+
+@data.command()
+def check(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A folder of pictures with metadata.jsonl or metadata.csv."),
+    ],
+) -> None:
+    """Show what training would be given of a folder of pictures, and all that is wrong with it.
+
+    Counts, sizes, captions, attributes and duplicates; pictures and lines that can not be read,
+    with their names. image_size, text_length and test_fraction are those of params.yaml. The exit
+    status is 1 if `dvc repro` would refuse the folder.
+
+    Example: `python cli.py data check data/own`
+    """
+    from unclip.commands.data_check import check as show
+
+    if not show(folder):
+        raise typer.Exit(1)
+
+
+@app.command()
+def register(
+    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "unclip",
+    alias: Annotated[
+        str, typer.Option(help="Alias that the new version gets; it leaves the one that had it.")
+    ] = "champion",
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Register the checkpoints in this folder."),
+    ] = None,
+) -> None:
+    """Register the trained system in MLflow as one model, to be served or given away.
+
+    The model holds networks, recipe, code and a card with its figures; nothing in it is pickled. It
+    is loaded and has to paint before it gets the alias.
+
+    Example: `python cli.py register --from pretrained/fashion_mnist`, and then
+    `mlflow models serve -m models:/unclip@champion --env-manager local -p 5001`
+    """
+    from unclip.commands.register import register as give
+
+    give(name, alias, source)
+
+
+@app.command()
+def play(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default nobody else can reach the page.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 7860,
+    rev: Rev = None,
+    source: From = None,
+) -> None:
+    """Open a page to play on: prompts, variations, ways between pictures, pictures out of noise.
+
+    Where nothing is trained yet it paints with what came with the code. Nothing leaves this
+    machine: the page and its server ask no other host for anything.
+
+    Example: `python cli.py play --from pretrained/fashion_mnist`
+    """
+    from unclip.commands.play import play as serve
+
+    serve(host, port, rev=rev, source=source)
 
 
 class Trained(StrEnum):

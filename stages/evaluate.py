@@ -1,7 +1,10 @@
 """Judges the painted pictures, always beside what real ones reach. It paints nothing."""
 
 import json
+import math
+import sys
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +12,13 @@ import torch
 from torch import Tensor
 
 from unclip.artifacts import build, load_artifact, write_metrics
-from unclip.bootstrap import margin_of_mean
+from unclip.bootstrap import FrechetReference, margin_of_mean
 from unclip.charts import bar_accuracies, curves
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings, mean_per_caption
-from unclip.evaluation import paired_cosine, split_real
+from unclip.evaluation import binding, paired_cosine, split_real
 from unclip.figures import neighbours
+from unclip.inception import Inception
 from unclip.judging import Verdict, accuracies, is_right, judge_pictures
 from unclip.layout import CONTROLS, MODEL_OF_STAGE, Layout
 from unclip.machine import open_machine
@@ -32,20 +36,27 @@ HEADLINE = (
     *("diversity", "memorised"),
 )
 DISTANCES = ("frechet_distance", "kernel_distance")  # real pictures are their floor
+FEW_CAPTIONS = 60  # of so many each has an accuracy of its own; of more, each word
+MOST_BARS = 100  # of the chart of accuracies
 NEIGHBOURS_OF = 2000  # real pictures whose nearest training pictures say what near is
 SHOWN = 12  # pictures whose nearest training pictures are shown
 
 
 def run(layout: Layout, evaluate: EvaluateParams) -> None:
     """Writes metrics/evaluate.json, metrics/headline.json and the plots."""
+    inception = Inception.open() if evaluate.inception else None
     scene = Scene.of(layout)
     figures = accuracy_figures(scene) | sample_figures(scene, evaluate) | prior_figures(scene)
     figures |= copy_figures(scene, layout)
+    if inception is not None:
+        figures |= inception_figures(scene, evaluate, inception)
     write_metrics(layout.metrics(STAGE), figures)
     write_metrics(layout.metrics("headline"), headline(layout, figures))
-    per_caption, real = figures["accuracy_per_caption"], figures["judge_real_per_caption"]
+    each = "caption" if "accuracy_per_caption" in figures else "word"
+    painted, real = (figures.get(f"{kind}_per_{each}", {}) for kind in ("accuracy", "judge_real"))
+    shown = dict(islice(painted.items(), MOST_BARS))
     save_png(
-        bar_accuracies(per_caption, real, "Does the judge see what the caption says?"),
+        bar_accuracies(shown, real, "Does the judge see what the caption says?"),
         layout.plot("accuracy"),
     )
     for stage in MODEL_OF_STAGE:
@@ -133,20 +144,51 @@ class Scene:
 
 
 def accuracy_figures(scene: Scene) -> dict:
-    """Returns how often the judge sees what was asked for, beside how often it is right at all."""
+    """Returns how often the judge sees what was asked for, beside how often it is right at all.
+
+    Nothing, where the data set has no attributes that could be asked for.
+    """
+    if not scene.data.attribute_names:
+        print(
+            f"{STAGE}: {scene.data.name} has no attributes: accuracy is left out", file=sys.stderr
+        )
+        return {}
     names, wanted = scene.data.attribute_names, scene.data.caption_attributes[scene.captions]
-    figures: dict = accuracies(scene.painted.predictions[scene.seen], wanted[scene.seen], names)
+
+    def counted(predictions: Tensor, wanted: Tensor) -> dict[str, float]:
+        found = accuracies(predictions, wanted, names)
+        return found | binding(predictions, wanted, names, scene.data.attribute_values)
+
+    figures: dict = counted(scene.painted.predictions[scene.seen], wanted[scene.seen])
     if (~scene.seen).any():
-        held_out = accuracies(scene.painted.predictions[~scene.seen], wanted[~scene.seen], names)
+        held_out = counted(scene.painted.predictions[~scene.seen], wanted[~scene.seen])
         figures |= {f"{name}_held_out": value for name, value in held_out.items()}
-    real = accuracies(scene.real.predictions, scene.real_attributes, names)
+    real = counted(scene.real.predictions, scene.real_attributes)
     figures |= {f"judge_real_{k.removeprefix('joint_')}": v for k, v in real.items()}
+    if len(scene.data.captions) > FEW_CAPTIONS:
+        figures["accuracy_per_word"] = per_word(scene, scene.painted.predictions, wanted)
+        figures["judge_real_per_word"] = per_word(
+            scene, scene.real.predictions, scene.real_attributes
+        )
+        return figures
     figures["accuracy_per_caption"] = per_caption(
         scene, scene.painted.predictions, wanted, scene.captions
     )
     figures["judge_real_per_caption"] = per_caption(
         scene, scene.real.predictions, scene.real_attributes, scene.real_captions
     )
+    return figures
+
+
+def per_word(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Returns how often each value of each attribute is seen where it is wanted."""
+    figures = {}
+    for column, name in enumerate(scene.data.attribute_names):
+        for value, word in enumerate(scene.data.attribute_values[column]):
+            rows = wanted[:, column] == value
+            if rows.any():
+                right = predictions[rows, column] == value
+                figures[f"{name} {word}"] = float(right.float().mean())
     return figures
 
 
@@ -166,7 +208,8 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     """Returns what the pictures are as samples of the real ones, by the prior and by each control.
 
     Names of the controls' figures end in the control. Those of real pictures, as many as are
-    painted, end in `_floor` where less is better and in `_ceiling` elsewhere.
+    painted, end in `_floor` where less is better and in `_ceiling` elsewhere. Accuracies are left
+    out where there are no attributes.
     """
     seen, captions = scene.seen, scene.captions[scene.seen]
     real = split_real(scene.real_seen, len(captions), evaluate.seed)
@@ -183,10 +226,11 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     sets = {"": (scene.painted.features[seen], scene.painted.predictions[seen])}
     sets |= {f"_{kind}": (v.features, v.predictions) for kind, v in scene.controls.items()}
     for suffix, (features, predictions) in sets.items():
-        right = is_right(predictions, wanted).all(dim=1)
         found = yardstick.figures(features, captions)
-        found["joint_accuracy"] = float(right.float().mean())
-        found["joint_accuracy_margin"] = margin_of_mean(right, seed=evaluate.seed)
+        if scene.data.attribute_names:
+            right = is_right(predictions, wanted).all(dim=1)
+            found["joint_accuracy"] = float(right.float().mean())
+            found["joint_accuracy_margin"] = margin_of_mean(right, seed=evaluate.seed)
         figures |= {f"{name}{suffix}": value for name, value in found.items()}
     found = yardstick.figures(
         scene.real.features[real.floor], scene.real_captions[real.floor].long()
@@ -198,18 +242,38 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     return figures | {f"num_{name}": count for name, count in counts.items()}
 
 
+def inception_figures(
+    scene: Scene, evaluate: EvaluateParams, inception: Inception
+) -> dict[str, float]:
+    """Returns the Fréchet distance in Inception's features, of the pictures of `sample_figures`."""
+    painted = np.asarray(scene.images)[scene.seen.numpy()]
+    real = split_real(scene.real_seen, len(painted), evaluate.seed)
+    test = scene.data.split("test").images
+    reference = FrechetReference.of(inception.features(test[real.reference.numpy()], "reference"))
+    return {
+        "inception_frechet_distance": reference.distance(inception.features(painted, "painted")),
+        "inception_frechet_distance_floor": reference.distance(
+            inception.features(test[real.floor.numpy()], "floor")
+        ),
+    }
+
+
 def prior_figures(scene: Scene) -> dict[str, float]:
-    """Returns the prior's mean cosine with real embeddings of its caption, beside two baselines."""
+    """Returns the prior's mean cosine with real embeddings of its caption, beside two baselines.
+
+    Empty where no painted caption has a real test picture.
+    """
     captions = scene.captions[scene.seen]
     candidates = {
         "prior_cosine": scene.prior_embeds[scene.seen],
         "prior_cosine_text_baseline": scene.text_embeds[captions],
         "prior_cosine_mean_baseline": scene.train_means[captions],
     }
-    return {
+    figures = {
         name: paired_cosine(embeds, captions, scene.real_embeds, scene.real_captions)
         for name, embeds in candidates.items()
     }
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def copy_figures(scene: Scene, layout: Layout) -> dict[str, float]:
@@ -222,9 +286,9 @@ def copy_figures(scene: Scene, layout: Layout) -> dict[str, float]:
     test = np.asarray(scene.data.split("test").images[scene.real_seen[:NEIGHBOURS_OF].numpy()])
     distances, nearest = nearest_pictures(painted, train)
     real_distances, real_nearest = nearest_pictures(test, train)
-    rows = []
+    rows, count = [], min(SHOWN, len(painted), len(test))
     for pictures, far, own in ((painted, distances, nearest), (test, real_distances, real_nearest)):
-        shown = far.argsort(stable=True)[:SHOWN].numpy()
+        shown = far.argsort(stable=True)[:count].numpy()
         rows += [pictures[shown], np.asarray(train[own[shown].numpy()])]
     save_png(neighbours(np.stack(rows)), layout.plot("neighbours"))
     return {

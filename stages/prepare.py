@@ -10,7 +10,7 @@ from unclip.datasets.writer import write_prepared
 from unclip.figures import preview
 from unclip.layout import Layout
 from unclip.machine import raw_data_dir
-from unclip.params import DataParams
+from unclip.params import ClipParams, DataParams
 from unclip.png import save_png
 from unclip.preflight import NETWORKS, require_space
 from unclip.stage import main
@@ -19,14 +19,14 @@ STAGE = "prepare"
 SHOWN = 32  # pictures of the preview
 
 
-def run(layout: Layout, data: DataParams) -> None:
+def run(layout: Layout, clip: ClipParams, data: DataParams) -> None:
     """Writes data/prepared and the preview."""
     source = load_dataset(
         data.dataset,
         image_size=data.image_size,
         seed=data.seed,
         raw_dir=raw_data_dir(),
-        options=data.shapes.model_dump() if data.dataset == "shapes" else {},
+        options=options(layout, clip, data),
     )
     splits = [split for split in (source.train, source.test, source.judge) if split is not None]
     num_bytes = sum(math.prod(split.images.shape) for split in splits)
@@ -43,6 +43,14 @@ def run(layout: Layout, data: DataParams) -> None:
     shown = np.arange(min(SHOWN, len(train)))
     captions = [prepared.captions[int(i)] for i in train.caption_index[shown]]
     save_png(preview(np.array(train.images[shown]), captions), layout.preview)
+
+
+def options(layout: Layout, clip: ClipParams, data: DataParams) -> dict[str, object]:
+    """Returns the arguments that the data set's loader has of its own."""
+    own = dict(data.image_folder.model_dump())
+    own |= {"folder": layout.root / own["folder"], "text_length": clip.text_length}
+    by_dataset = {"image_folder": own, "shapes": dict(data.shapes.model_dump())}
+    return by_dataset.get(data.dataset, {})
 
 
 if __name__ == "__main__":

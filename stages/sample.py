@@ -15,12 +15,12 @@ from unclip.figures import grid, trajectory
 from unclip.judged import judged_captions
 from unclip.layout import Layout
 from unclip.machine import open_machine
-from unclip.painting import paint_rows, provenance, real_pictures
+from unclip.painting import join_prompts, paint_rows, provenance, real_pictures
 from unclip.params import SampleParams
-from unclip.pipeline import Settings, UnCLIP
 from unclip.png import save_png
 from unclip.progress import progress
 from unclip.stage import main
+from unclip.system import Settings, System
 
 STAGE = "sample"
 MOMENTS = 10  # of the trajectory
@@ -30,11 +30,11 @@ def run(layout: Layout, sample: SampleParams) -> None:
     """Writes samples/grid.png, samples/trajectory.png and samples/judged."""
     machine = open_machine(sample.precision)
     data = Prepared(layout.prepared)
-    system = UnCLIP.load(layout.models, machine.device)
+    system = System.load(layout.models, machine.device)
     settings = Settings.of(sample)
     with machine.accelerator.autocast():
         text = provenance(system, settings, machine.precision)
-        text |= {"prompts": "\n".join(data.prompts)}
+        text |= {"prompts": join_prompts(data.prompts)}
         paint_grid(layout, data, system, settings, sample, text)
         paint_trajectory(layout, data, system, settings, sample.seed, text)
         paint_judged(layout, data, system, settings, sample)
@@ -43,7 +43,7 @@ def run(layout: Layout, sample: SampleParams) -> None:
 def paint_grid(
     layout: Layout,
     data: Prepared,
-    system: UnCLIP,
+    system: System,
     settings: Settings,
     sample: SampleParams,
     text: dict[str, str],
@@ -58,7 +58,7 @@ def paint_grid(
 def paint_trajectory(
     layout: Layout,
     data: Prepared,
-    system: UnCLIP,
+    system: System,
     settings: Settings,
     seed: int,
     text: dict[str, str],
@@ -80,7 +80,7 @@ def paint_trajectory(
 
 
 def paint_judged(
-    layout: Layout, data: Prepared, system: UnCLIP, settings: Settings, sample: SampleParams
+    layout: Layout, data: Prepared, system: System, settings: Settings, sample: SampleParams
 ) -> None:
     """Writes pictures spread evenly over the captions, seen and held out, with their embeddings."""
     captions = judged_captions(data, sample.num_judged, sample.seed)

@@ -25,6 +25,7 @@ from unclip.stage import main
 from unclip.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
+from unclip.training.share import Share
 
 STAGE = "train_clip"
 MODEL_KEYS = (
@@ -72,6 +73,7 @@ class Task:
         data: the prepared data set.
         clip: the params.
         machine: device and precision.
+        share: which rows of a batch this process embeds.
         config: what CLIP is built from.
         tokens: (K, L) int64, the data set's distinct captions, on the device.
         mask: (K, L) bool.
@@ -80,6 +82,7 @@ class Task:
     data: Prepared
     clip: ClipParams
     machine: Machine
+    share: Share
     config: dict[str, Any]
     tokens: Tensor
     mask: Tensor
@@ -98,7 +101,8 @@ class Task:
         tokens, mask = tokens.to(machine.device), mask.to(machine.device)
         train, val = data.split("train"), data.split("val", clip.val_pictures)
         batches = ShuffledBatches(len(train), clip.batch_size, clip.seed, STAGE)
-        return cls(data, clip, machine, config, tokens, mask, batches, train, val)
+        share = Share.of(machine.accelerator)
+        return cls(data, clip, machine, share, config, tokens, mask, batches, train, val)
 
     def new_model(self) -> CLIP:
         """Returns CLIP with its first, seeded weights."""
@@ -106,7 +110,10 @@ class Task:
         return CLIP(**self.config)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
-        """Returns the loss of a step: augmented pictures against the distinct captions of them."""
+        """Returns the loss of a step: augmented pictures against the distinct captions of them.
+
+        It needs the embeddings of the whole batch, so processes that share it exchange theirs.
+        """
         index, draws = self.batches(step), generator(self.clip.seed, f"{STAGE} augmentation", step)
         pictures = augment(
             self.train.gather(index),
@@ -115,8 +122,11 @@ class Task:
             crop_padding=self.clip.crop_padding,
         )
         tokens, mask, is_own = self._captions(self.train.caption_index[index], draws)
-        images = self.data.normalise(pictures.to(self.machine.device))
-        image_embeds, text_embeds, scale = model(images, tokens, mask)
+        images = self.data.normalise(self.share.rows(pictures).to(self.machine.device))
+        own = self.share.some_of(len(tokens)).to(self.machine.device)
+        image_embeds, text_embeds, scale = model(images, tokens[own], mask[own])
+        image_embeds = self.share.gathered(image_embeds)
+        text_embeds = self.share.gathered(text_embeds)[: len(tokens)]
         return contrastive_loss(image_embeds, text_embeds, is_own, scale)
 
     def _captions(self, own: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -221,4 +231,4 @@ def _share_nearest(
 
 
 if __name__ == "__main__":
-    main(STAGE, run)
+    main(STAGE, run, is_shared=True)

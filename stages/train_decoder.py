@@ -37,6 +37,7 @@ from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
 from unclip.training.fit import Hook
 from unclip.training.run import trained
+from unclip.training.share import Share
 
 STAGE = "train_decoder"
 MODEL_KEYS = (
@@ -55,7 +56,8 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
     task = Task.of(layout, decoder, machine)
     data = task.data
     made = layout.painted_in_training
-    shutil.rmtree(made, ignore_errors=True)
+    if task.share.leads:
+        shutil.rmtree(made, ignore_errors=True)
 
     def painting(log: StageRun) -> tuple[Hook, ...]:
         def paint(step: int, model: nn.Module) -> None:
@@ -106,6 +108,7 @@ class Task:
         embeddings: CLIP's.
         decoder: the params.
         device: where it computes.
+        share: which rows of a batch this process computes.
         config: what the UNet is built from.
         train: pictures to learn.
         val: pictures that measure the loss.
@@ -117,6 +120,7 @@ class Task:
     embeddings: Embeddings
     decoder: DecoderParams
     device: str
+    share: Share
     config: dict[str, Any]
     train: PreparedSplit
     val: PreparedSplit
@@ -140,6 +144,7 @@ class Task:
             Embeddings(layout.embeddings),
             decoder,
             machine.device,
+            Share.of(machine.accelerator),
             config,
             train,
             val,
@@ -156,7 +161,9 @@ class Task:
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, some of its conditions dropped, each for itself."""
         index, draws = self.batches(step), generator(self.decoder.seed, f"{STAGE} draws", step)
-        drop_image, drop_caption, mirror = torch.rand(3, len(index), generator=draws)
+        chances = torch.rand(3, len(index), generator=draws)
+        wholes = (index, *chances, *self._draw(len(index), draws))
+        index, drop_image, drop_caption, mirror, t, noise = map(self.share.rows, wholes)
         images, image_embeds = self.train.gather(index), self._train_embeds(index)
         if self.decoder.flip and self.data.allow_flip:
             is_mirrored = mirror < 0.5
@@ -168,18 +175,20 @@ class Task:
             "drop_mask": drop_image < self.decoder.image_drop_prob,
             "text_drop_mask": drop_caption < self.decoder.caption_drop_prob,
         }
-        return self._loss(model, images, conditions, draws)
+        return self._loss(model, images, conditions, t, noise)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss on validation pictures, nothing dropped, always with the same noise."""
         losses = []
-        for i, index in enumerate(torch.arange(len(self.val)).split(VALIDATION_BATCH)):
+        batches = torch.arange(len(self.val)).split(VALIDATION_BATCH)
+        for i, index in self.share.turns(batches):
             keep = torch.zeros(len(index), dtype=torch.bool)
             conditions = {**self._val_conditions(index), "drop_mask": keep, "text_drop_mask": keep}
             draws = generator(self.decoder.seed, f"{STAGE} validation", i)
-            loss = self._loss(model, self.val.gather(index), conditions, draws)
+            t, noise = self._draw(len(index), draws)
+            loss = self._loss(model, self.val.gather(index), conditions, t, noise)
             losses.append(float(loss) * len(index))
-        return {"val_loss": sum(losses) / len(self.val)}
+        return {"val_loss": self.share.total(sum(losses)) / len(self.val)}
 
     def paint(self, model: nn.Module) -> Tensor:
         """Returns real validation pictures and below them what their embeddings are painted as.
@@ -202,6 +211,12 @@ class Task:
         )
         return torch.cat([self.val.gather(index), self.data.to_uint8(pictures.cpu())])
 
+    def _draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Returns timesteps (count,) and noise (count, C, H, W)."""
+        t = draw_timesteps(count, self.diffusion.num_timesteps, draws)
+        size = self.data.image_size
+        return t, torch.randn(count, self.data.channels, size, size, generator=draws)
+
     def _train_embeds(self, index: Tensor, *, flipped: bool = False) -> Tensor:
         embeds = self.embeddings.images("train", flipped=flipped)
         return torch.from_numpy(embeds[index.numpy()])
@@ -221,10 +236,9 @@ class Task:
         model: nn.Module,
         images: Tensor,
         conditions: dict[str, Tensor],
-        draws: torch.Generator,
+        t: Tensor,
+        noise: Tensor,
     ) -> Tensor:
-        t = draw_timesteps(len(images), self.diffusion.num_timesteps, draws)
-        noise = torch.randn(images.shape, generator=draws)
         on_device = {name: tensor.to(self.device) for name, tensor in conditions.items()}
         return diffusion_loss(
             lambda x_t, t: model(x_t, t, **on_device),
@@ -252,4 +266,4 @@ def _rank_within_caption(captions: Tensor) -> list[int]:
 
 
 if __name__ == "__main__":
-    main(STAGE, run)
+    main(STAGE, run, is_shared=True)

@@ -1,8 +1,16 @@
-"""Trains the judge, a classifier that knows nothing of CLIP or diffusion and measures pictures."""
+"""Trains the judge, a classifier that knows nothing of CLIP or diffusion and measures pictures.
 
+It learns the attributes of the pictures. Where a data set has none, it learns instead which way up
+they are (Gidaris et al. 2018, "Unsupervised representation learning by predicting image rotations",
+arXiv:1803.07728): to tell that it must see what they show, and its features are what the Fréchet
+distance and its like are measured in. Of accuracy there is then nothing to say.
+"""
+
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +29,7 @@ from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
 
 STAGE = "train_judge"
+TURNS = 4  # quarters of a circle
 
 
 def run(layout: Layout, judge: JudgeParams) -> None:
@@ -35,12 +44,20 @@ def run(layout: Layout, judge: JudgeParams) -> None:
         save_artifact(layout.model("judge"), artifact)
         model = build(artifact, Judge, layout.model("judge")).to(machine.device)
         assert isinstance(model, Judge)
-        test = data.split("test")
-        verdict = judge_pictures(model, data, test.images, machine.device)
-        real = accuracies(verdict.predictions, test.attributes, data.attribute_names)
-        figures = {f"test_{name}": value for name, value in real.items()}
+        figures = test_figures(model, data, machine.device)
         write_metrics(layout.metrics(STAGE), fitted.metrics | figures)
         log.log_metrics(judge.train_steps, figures)
+
+
+def test_figures(model: Judge, data: Prepared, device: str) -> dict[str, float]:
+    """Returns the accuracies on the test pictures; none where they have no attributes."""
+    if not data.attribute_names:
+        print(f"{STAGE}: {data.name} has no attributes: no accuracy is measured", file=sys.stderr)
+        return {}
+    test = data.split("test")
+    verdict = judge_pictures(model, data, test.images, device)
+    real = accuracies(verdict.predictions, test.attributes, data.attribute_names)
+    return {f"test_{name}": value for name, value in real.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Task:
             "channels": judge.channels,
             "image_size": data.image_size,
             "in_channels": data.channels,
-            "num_values": [len(values) for values in data.attribute_values],
+            "num_values": [len(values) for values in data.attribute_values] or [TURNS],
         }
         train, val = data.split("judge"), data.split("val", judge.val_pictures)
         batches = ShuffledBatches(len(train), judge.batch_size, judge.seed, STAGE)
@@ -87,22 +104,31 @@ class Task:
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, on augmented pictures."""
         index = self.batches(step)
+        draws = generator(self.judge.seed, f"{STAGE} augmentation", step)
         images = augment(
             self.train.gather(index),
-            generator(self.judge.seed, f"{STAGE} augmentation", step),
+            draws,
             flip=self.judge.flip and self.data.allow_flip,
             crop_padding=self.judge.crop_padding,
         )
+        attributes = self.train.attributes[index]
+        if not self.data.attribute_names:
+            images, attributes = turned(images, draws)
         logits = model(self.data.normalise(images.to(self.device)))
-        return attribute_loss(logits, self.train.attributes[index].to(self.device))
+        return attribute_loss(logits, attributes.to(self.device))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns loss and joint accuracy on the validation pictures."""
+        """Returns loss and joint accuracy on the validation pictures, or that of their turns."""
         assert isinstance(model, Judge)
-        verdict = judge_pictures(model, self.data, self.val.images, self.device)
-        joint = accuracies(verdict.predictions, self.val.attributes, self.data.attribute_names)
-        loss = attribute_loss(verdict.logits, self.val.attributes)
-        return {"val_loss": float(loss), "val_joint_accuracy": joint["joint_accuracy"]}
+        images, attributes, name = self.val.images, self.val.attributes, "joint"
+        if not self.data.attribute_names:
+            draws = generator(self.judge.seed, f"{STAGE} validation")
+            pictures, attributes = turned(torch.from_numpy(np.array(images)), draws)
+            images, name = pictures.numpy(), "turn"
+        verdict = judge_pictures(model, self.data, images, self.device)
+        found = accuracies(verdict.predictions, attributes, self.data.attribute_names)
+        loss = attribute_loss(verdict.logits, attributes)
+        return {"val_loss": float(loss), f"val_{name}_accuracy": found["joint_accuracy"]}
 
 
 def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
@@ -118,6 +144,21 @@ def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
         # Of an attribute that no picture of the batch has, the mean would be 0 / 0.
         losses.append(total / (target != -1).sum().clamp(min=1))
     return torch.stack(losses).sum()
+
+
+def turned(images: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns square pictures (B, C, H, H), each turned, and by how many quarters, (B, 1) int64.
+
+    Args:
+        images: (B, C, H, H), any type.
+        draws: on the CPU; the one source of chance.
+    """
+    turns = torch.randint(TURNS, (len(images),), generator=draws)
+    found = images.clone()
+    for turn in range(1, TURNS):
+        rows = turns == turn
+        found[rows] = images[rows].rot90(turn, dims=(2, 3))
+    return found, turns[:, None]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from unclip.seeding import derive_seed, generator
 from unclip.stage import main
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
+from unclip.training.share import Share
 
 STAGE = "train_prior"
 MODEL_KEYS = ("dim", "depth", "num_heads", "dropout")
@@ -64,6 +65,7 @@ class Task:
     Attributes:
         prior: the params.
         device: where it computes.
+        share: which rows of a batch this process computes.
         config: what the prior is built from.
         embeddings: CLIP's, of captions and pictures.
         train: (N, D) float32, the training pictures' embeddings, on disk.
@@ -76,6 +78,7 @@ class Task:
 
     prior: PriorParams
     device: str
+    share: Share
     config: dict[str, Any]
     embeddings: Embeddings
     train: Embeds
@@ -99,6 +102,7 @@ class Task:
         return cls(
             prior,
             machine.device,
+            Share.of(machine.accelerator),
             config,
             embeddings,
             train,
@@ -120,19 +124,28 @@ class Task:
         """Returns the loss of a step, some of its captions dropped."""
         index, draws = self.batches(step), generator(self.prior.seed, f"{STAGE} draws", step)
         drop_mask = torch.rand(len(index), generator=draws) < self.prior.cond_drop_prob
+        t, noise = self._draw(len(index), draws)
+        index, drop_mask, t, noise = map(self.share.rows, (index, drop_mask, t, noise))
         x_start = self._standardised(self.train, index)
-        return self._loss(model, x_start, self.train_captions[index], drop_mask, draws)
+        return self._loss(model, x_start, self.train_captions[index], drop_mask, t, noise)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss on validation pictures, nothing dropped, always with the same noise."""
         losses = []
-        for i, index in enumerate(torch.arange(len(self.val)).split(VALIDATION_BATCH)):
+        batches = torch.arange(len(self.val)).split(VALIDATION_BATCH)
+        for i, index in self.share.turns(batches):
             draws = generator(self.prior.seed, f"{STAGE} validation", i)
+            t, noise = self._draw(len(index), draws)
             keep = torch.zeros(len(index), dtype=torch.bool)
             x_start = self._standardised(self.val, index)
-            loss = self._loss(model, x_start, self.val_captions[index], keep, draws)
+            loss = self._loss(model, x_start, self.val_captions[index], keep, t, noise)
             losses.append(float(loss) * len(index))
-        return {"val_loss": sum(losses) / len(self.val)}
+        return {"val_loss": self.share.total(sum(losses)) / len(self.val)}
+
+    def _draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Returns timesteps (count,) and noise (count, D)."""
+        t = draw_timesteps(count, self.diffusion.num_timesteps, draws)
+        return t, torch.randn(count, len(self.mean), generator=draws)
 
     def _standardised(self, embeds: Embeds, index: Tensor) -> Tensor:
         """Returns embeddings (B, D) as the prior sees them: of mean 0 and std 1."""
@@ -144,10 +157,9 @@ class Task:
         x_start: Tensor,
         captions: Tensor,
         drop_mask: Tensor,
-        draws: torch.Generator,
+        t: Tensor,
+        noise: Tensor,
     ) -> Tensor:
-        t = draw_timesteps(len(x_start), self.diffusion.num_timesteps, draws)
-        noise = torch.randn(x_start.shape, generator=draws)
         distinct, caption_index = captions.unique(return_inverse=True)
         conditions = {
             "text_encodings": self.embeddings.encodings(distinct),
@@ -185,4 +197,4 @@ def mean_and_std(embeds: Embeds) -> tuple[Vector, Vector]:
 
 
 if __name__ == "__main__":
-    main(STAGE, run)
+    main(STAGE, run, is_shared=True)

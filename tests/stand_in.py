@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,11 +23,21 @@ def contents(path: Path) -> str:
     return digest.hexdigest()
 
 
+def resolved(dep: str, params: dict[str, Any]) -> str:
+    """Returns the path of a dep that may be named by params: ${section.key}."""
+    if not dep.startswith("${"):
+        return dep
+    value: Any = params
+    for key in dep[2:-1].split("."):
+        value = value[key]
+    return str(value)
+
+
 def main(stage: str) -> None:
     """Does what the stage would do, in no time."""
     about = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    seen = [contents(Path(dep)) for dep in about.get("deps", [])]
+    seen = [contents(Path(resolved(dep, params))) for dep in about.get("deps", [])]
     for key in about.get("params", []):
         section, _, value = key.partition(".")
         seen.append(params[section][value] if value else params[section])

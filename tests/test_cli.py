@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import cli
-from unclip.commands.common import as_image, slugs
+from unclip.commands.common import slugs
+from unclip.png import as_image
 
 REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
@@ -63,7 +64,7 @@ def pictures(folder):
 def test_help_names_every_command(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert {"sample", "log", "profile", "doctor"} <= set(out.split())
+    assert {"sample", "trace", "compare", "log", "profile", "doctor"} <= set(out.split())
 
 
 def test_help_of_sample_names_every_option(run):
@@ -245,14 +246,14 @@ def test_the_pictures_are_what_the_system_paints(run, painted, trained):
 
     from unclip.machine import open_machine
     from unclip.params import load_params
-    from unclip.pipeline import Settings, UnCLIP
+    from unclip.system import Settings, System
 
     run("--help")  # forgets the precision of other tests
     sample = load_params(REPO / "params.yaml").sample.model_copy(update={"steps": 3})
-    system = UnCLIP.load(trained.layout.models)
+    system = System.load(trained.layout.models)
     torch.use_deterministic_algorithms(False)
     with open_machine(sample.precision).accelerator.autocast():
-        expected = system.sample(["a small blue star"], [8], Settings.of(sample))[0]
+        expected = system.paint(["a small blue star"], [8], Settings.of(sample))[0]
     with Image.open(painted / "a-small-blue-star_seed8.png") as image:
         found = np.array(image).transpose(2, 0, 1)
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
@@ -273,6 +274,9 @@ def test_a_picture_carries_all_that_painted_it(painted, trained):
     for kind in ("clip", "prior", "decoder"):
         assert text.pop(f"checkpoint.{kind}") == weights_hash(trained.layout.model(kind))
     assert (text.pop("prompt"), text.pop("seed")) == ("a small blue star", "8")
+    assert (text.pop("command"), text.pop("index")) == ("sample", "3")  # the last of two by two
+    assert text.pop("prompts") == "a large red circle\na small blue star"
+    assert (text.pop("seeds"), int(text.pop("batch_size")) > 0) == ("7 8", True)
     assert text.pop("decoder.steps") == "3"
     solver = {"sampler", "steps", "eta", "guidance"}
     rest = {f"prior.{key}" for key in (*solver, "candidates")}

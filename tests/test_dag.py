@@ -139,4 +139,13 @@ def test_a_stage_reads_nothing_but_its_deps(recorded, stage):
 @every_stage
 def test_a_stage_reads_something_of_each_of_its_deps(recorded, stage):
     read = recorded[stage]["files"]
-    assert [dep for dep in data_deps(stage) if not any(is_within(f, dep) for f in read)] == []
+    # A folder that params name is read by the data set of own pictures alone.
+    fixed = [dep for dep in data_deps(stage) if not dep.startswith("${")]
+    assert [dep for dep in fixed if not any(is_within(f, dep) for f in read)] == []
+
+
+def test_the_folder_of_own_pictures_is_the_one_dep_that_params_name():
+    assert [dep for stage in STAGES for dep in data_deps(stage) if dep.startswith("${")] == [
+        "${data.image_folder.folder}"
+    ]
+    assert (REPO / tiny_params()["data"]["image_folder"]["folder"]).is_dir()

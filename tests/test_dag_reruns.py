@@ -14,6 +14,7 @@ from tiny_params import leaves, write_params
 pytestmark = pytest.mark.slow
 
 PAINTED = {"sample", "paint_controls", "evaluate", "sweep", "report"}
+OTHERS = {"test_fraction": 0.1, "allow_flip": False}  # values of data.image_folder
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def reproduced(tmp_path_factory) -> Lab:
     lab = Lab.beside(tmp_path_factory.mktemp("reruns") / "lab")
     for name in ("params.yaml", ".gitignore", ".dvcignore", "tests/stand_in.py"):
         shutil.copy(REPO / name, lab.root)
-    for folder in ("stages", "unclip"):
+    for folder in ("data/example", "stages", "unclip"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPO / folder, lab.root / folder, ignore=ignored)
     real = (REPO / "dvc.yaml").read_text(encoding="utf-8")
@@ -138,6 +139,26 @@ def test_a_value_written_in_another_way_reruns_nothing(lab):
     assert count > 0
     path.write_text(f"# A new comment\n{rewritten}", encoding="utf-8")
     assert rerun(lab, "dvc", "repro") == set()
+
+
+def test_another_picture_of_ones_own_reruns_all_and_none_elsewhere_does(lab):
+    shutil.copytree(lab.root / "data" / "example", lab.root / "data" / "own")
+    assert rerun(lab, "dvc", "repro") == set()
+    change_value(lab, "data", "image_folder", {"folder": "data/own"} | OTHERS)
+    assert rerun(lab, "dvc", "repro") == set(STAGES)
+    assert rerun(lab, "dvc", "repro") == set()
+    append(lab.root / "data" / "own" / "metadata.csv", "0002.png,another,tree,day\n")
+    assert rerun(lab, "dvc", "repro") == set(STAGES)
+    append(lab.root / "data" / "example" / "metadata.csv", "0002.png,another,tree,day\n")
+    assert rerun(lab, "dvc", "repro") == set()
+
+
+def test_experiments_in_temporary_folders_have_the_pictures_that_dvc_keeps(lab):
+    shutil.copytree(lab.root / "data" / "example", lab.root / "data" / "own")
+    lab.run("dvc", "add", "data/own")
+    change_value(lab, "data", "image_folder", {"folder": "data/own"} | OTHERS)
+    lab.commit("Pictures of my own")
+    assert rerun(lab, "dvc", "exp", "run", "--temp", "prepare") == {"prepare"}
 
 
 def test_a_change_of_the_validation_reruns_nothing(lab):

@@ -192,9 +192,8 @@ def test_the_description_has_sorted_keys_and_readable_captions(prepared):
 
 
 def test_lazily_drawn_shapes_arrive_as_drawn_and_without_held_out_pairs(tmp_path):
-    source = load_shapes(
-        image_size=16, seed=0, raw_dir=tmp_path, num_train=600, num_test=300, num_judge=300
-    )
+    options = {"num_objects": 1, "num_train": 600, "num_test": 300, "num_judge": 300}
+    source = load_shapes(image_size=16, seed=0, raw_dir=tmp_path, **options)
     write_prepared(tmp_path / "p", source, image_size=16, val_fraction=0.2, seed=0)
     prepared = Prepared(tmp_path / "p")
     assert prepared.counts == {"train": 480, "val": 120, "test": 300, "judge": 300}
@@ -414,13 +413,13 @@ def test_an_array_of_another_type_is_named(prepared, array):
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known(tmp_path):
     with pytest.raises(
-        UserError, match="'shape' is unknown; expected one of fashion_mnist, shapes"
+        UserError, match="'shape' is unknown; expected one of fashion_mnist, image_folder, shapes"
     ):
         registry.load_dataset("shape", image_size=32, seed=0, raw_dir=tmp_path, options={})
 
 
 def test_a_data_set_is_loaded_by_its_name_with_its_own_options(tmp_path):
-    options = {"num_train": 10, "num_test": 5, "num_judge": 5}
+    options = {"num_objects": 1, "num_train": 10, "num_test": 5, "num_judge": 5}
     source = registry.load_dataset(
         "shapes", image_size=16, seed=3, raw_dir=tmp_path, options=options
     )

@@ -1,4 +1,5 @@
 import colorsys
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ def load(num: int = 300, seed: int = 0, image_size: int = 32) -> DatasetSource:
         image_size=image_size,
         seed=seed,
         raw_dir=Path("never-read"),
+        num_objects=1,
         num_train=num,
         num_test=num,
         num_judge=num,
@@ -169,6 +171,13 @@ def test_equal_seeds_draw_equal_pictures_and_others_do_not(source):
     images = source.train.images[0:50]
     assert (load().train.images[0:50] == images).all()
     assert (load(seed=1).train.images[0:50] != images).any(axis=(1, 2, 3)).all()
+
+
+def test_pictures_are_those_that_they_were_when_this_was_written(source):
+    pixels = b"".join(getattr(source, split).images[0:64].tobytes() for split in SPLITS)
+    assert hashlib.sha256(pixels).hexdigest() == (
+        "355d043a10a6a924c2dba870472c5ca27f8e13d460b5096473f195ae6979d87f"
+    )
 
 
 def test_no_picture_is_in_two_splits(source):

@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from unclip.evaluation import (
+    binding,
     frechet_distance,
     kernel_distance,
     paired_cosine,
@@ -162,6 +165,12 @@ def test_a_caption_without_real_pictures_is_left_out():
     )
 
 
+def test_without_a_common_caption_there_is_no_paired_cosine():
+    assert math.isnan(
+        paired_cosine(unit(2, 1), torch.tensor([0, 1]), unit(1, 2), torch.tensor([2]))
+    )
+
+
 # What the judge says
 
 
@@ -221,3 +230,81 @@ def test_a_verdict_is_what_the_network_says_of_normalised_pictures():
         logits = judge(torch.from_numpy(pictures).float() / 255 - 0.5)
     torch.testing.assert_close(verdict.logits, logits)
     assert verdict.features.shape == (4, 16)
+
+
+# Pictures of several things
+
+NAMES = ["colour_1", "shape_1", "relation", "colour_2", "shape_2"]
+VALUES = [["red", "blue", "green"], ["circle", "star"], ["above", "left"]]
+VALUES += VALUES[:2]
+
+
+def naive_binding(predictions, wanted):
+    """By comparing what stands in the pictures as sorted lists of words."""
+    spelt, bound, tied = [], [], []
+    for seen, asked in zip(predictions.tolist(), wanted.tolist(), strict=True):
+        if -1 in (*asked[:2], *asked[3:]):
+            continue
+        same = all(
+            sorted((seen[i], seen[i + 3])) == sorted((asked[i], asked[i + 3])) for i in (0, 1)
+        )
+        spelt.append(same)
+        bound.append(sorted((seen[:2], seen[3:])) == sorted((asked[:2], asked[3:])))
+        if same and asked[0] != asked[3] and asked[1] != asked[4]:
+            tied.append(bound[-1])
+    return {
+        "words_accuracy": sum(spelt) / len(spelt),
+        "objects_accuracy": sum(bound) / len(bound),
+        "binding_accuracy": sum(tied) / len(tied),
+    }
+
+
+def test_binding_equals_a_naive_loop():
+    draws = torch.Generator().manual_seed(0)
+    counts = [len(words) for words in VALUES]
+    wanted = torch.stack(
+        [
+            torch.randint(-1 if i == 0 else 0, n, (400,), generator=draws)
+            for i, n in enumerate(counts)
+        ],
+        dim=1,
+    )
+    others = torch.stack([torch.randint(0, n, (400,), generator=draws) for n in counts], dim=1)
+    kept = torch.rand(400, 5, generator=draws) < 0.7
+    predictions = torch.where(kept & (wanted != -1), wanted, others)
+    found = binding(predictions, wanted.short(), NAMES, VALUES)
+    assert found == pytest.approx(naive_binding(predictions, wanted))
+    assert 0 < found["objects_accuracy"] < found["words_accuracy"] < 1
+
+
+def test_exchanged_colours_are_right_words_in_wrong_objects():
+    wanted = torch.tensor([[0, 0, 0, 1, 1]])  # a red circle above a blue star
+    found = binding(torch.tensor([[1, 0, 0, 0, 1]]), wanted, NAMES, VALUES)
+    assert found == {"words_accuracy": 1, "objects_accuracy": 0, "binding_accuracy": 0}
+
+
+def test_exchanged_places_are_right_objects():
+    wanted = torch.tensor([[0, 0, 0, 1, 1]])
+    found = binding(torch.tensor([[1, 1, 1, 0, 0]]), wanted, NAMES, VALUES)
+    assert found == {"words_accuracy": 1, "objects_accuracy": 1, "binding_accuracy": 1}
+
+
+def test_objects_of_one_colour_can_not_be_bound_wrongly():
+    wanted = torch.tensor([[0, 0, 0, 0, 1]])
+    found = binding(wanted, wanted, NAMES, VALUES)
+    assert found == {"words_accuracy": 1, "objects_accuracy": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (["size", "colour", "shape"], [["small"], ["red"], ["star"]]),
+        (["colour_1", "colour_2"], [["red", "blue"]] * 2),
+        (["colour_1", "shape_1", "colour_2"], [["red"], ["star"], ["red"]]),
+        (["a_1", "b_1", "a_2", "b_2"], [["red"], ["star"], ["red", "blue"], ["star"]]),
+        ([], []),
+    ],
+)
+def test_without_several_objects_of_the_same_attributes_there_is_no_binding(names, values):
+    wanted = torch.zeros(3, len(names), dtype=torch.int64)
+    assert binding(wanted, wanted, names, values) == {}

@@ -39,8 +39,8 @@ from unclip.embeddings import Embeddings
 from unclip.errors import UserError
 from unclip.models.judge import Judge
 from unclip.params import Params, load_params
-from unclip.pipeline import Settings, UnCLIP
 from unclip.sampling import Solver
+from unclip.system import Settings, System
 from unclip.tokenizer import tokenize
 
 REPO = Path(__file__).resolve().parent.parent
@@ -51,11 +51,17 @@ RAW = yaml.safe_load(SHIPPED)
 
 RANGES = {
     **{"image_size": (8, 512), "num_train": (64, 10**8), "num_test": (64, 10**8)},
-    **{"num_judge": (64, 10**8), "seed": (0, 2**63 - 1), "warmup_steps": (0, 10**9)},
+    **{
+        "num_objects": (1, 2),
+        "num_judge": (64, 10**8),
+        "seed": (0, 2**63 - 1),
+        "warmup_steps": (0, 10**9),
+    },
     **{"crop_padding": (0, 64), "num_timesteps": (2, 10**5), "embed_dim": (2, 4096)},
     **{"text_length": (8, 4096), "caption_depth": (0, 10**9), "channels": (4, 32)},
     **{"num_per_prompt": (1, 64), "num_judged": (10, 10**7), "prior_candidates": (1, 64)},
     **{"kid_subset_size": (2, 10**6), "val_fraction": (5e-324, 0.5), "lr": (5e-324, 10)},
+    **{"test_fraction": (5e-324, 0.5)},
     **{"lr_min": (0, 10), "weight_decay": (0, 10), "grad_clip": (5e-324, 10**6)},
     **{"schedule_offset": (0, 0.5), "ema_decay": (0, math.nextafter(1, 0))},
     **{"word_dropout": (0, math.nextafter(1, 0)), "neighbours": (1, 9)},
@@ -65,7 +71,7 @@ RANGES = {
     **{"prior_guidance": (0, 100), "paint_guidance": (0, 100)},
 }
 CHOICES = {
-    "dataset": {"shapes", "fashion_mnist"},
+    "dataset": {"shapes", "fashion_mnist", "image_folder"},
     "schedule": {"cosine", "linear"},
     "prediction_type": {"eps", "x_start", "v"},
     "precision": {"auto", "fp32", "bf16"},
@@ -106,6 +112,9 @@ def assert_values_in_bounds(found: dict[str, Any], shipped: dict[str, Any]) -> N
         assert type(value) is type(shipped[key]), key
         if isinstance(value, dict):
             assert_values_in_bounds(value, shipped[key])
+        elif key == "folder":
+            assert not Path(value).is_absolute()
+            assert ".." not in Path(value).parts
         elif isinstance(value, str):
             assert value in CHOICES[key]
         elif not isinstance(value, bool):
@@ -267,7 +276,7 @@ PAINTING = Settings(Solver("ddim", 1, 0.0, 1.0), Solver("ddim", 1, 0.0, 1.0), 1,
 
 
 def open_system(models: Path) -> dict[str, Any]:
-    system = UnCLIP.load(models)
+    system = System.load(models)
     networks = {"clip": system.clip, "prior": system.prior, "decoder": system.decoder}
     found: dict[str, Any] = {
         f"{kind}.{name}": bytes_of(tensor)
@@ -275,7 +284,7 @@ def open_system(models: Path) -> dict[str, Any]:
         for name, tensor in network.state_dict().items()
     }
     # What was loaded must also work.
-    picture = system.sample(["a red circle"], [0], PAINTING)
+    picture = system.paint(["a red circle"], [0], PAINTING)
     return found | {
         "picture": bytes_of(picture),
         "prompts": system.prompts,

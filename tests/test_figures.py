@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from unclip import charts, figures
 from unclip.charts import bar_accuracies, curves, read_history
 from unclip.errors import UserError
-from unclip.figures import contact, grid, preview, trajectory, wrap_text
+from unclip.figures import contact, film, grid, preview, strip, trajectory, wrap_text
+from unclip.gif import save_gif
 from unclip.png import read_png_text, save_png
 
 PAPER = (250, 250, 247)
@@ -172,6 +174,12 @@ def test_wrapping_loses_no_letter_and_keeps_every_line_within_the_width(text):
 
 def test_wrapping_breaks_only_words_wider_than_the_line():
     assert wrap_text("a small orange triangle", a_font(), 170) == ["a small orange", "triangle"]
+
+
+def test_a_file_name_breaks_after_its_hyphens_and_underscores():
+    name = "an-image-of-a-sneaker_seed0.png"
+    lines = wrap_text(f"like {name}", a_font(20), 200)
+    assert lines == ["like", "an-image-of-a-", "sneaker_seed0.png"]
 
 
 def test_the_trajectory_has_a_heading_over_every_column_and_none_elsewhere():
@@ -465,11 +473,12 @@ def test_a_failed_save_leaves_the_old_picture_and_no_scraps(tmp_path, monkeypatc
     path = tmp_path / "a.png"
     save_png(contact(draw_shapes(2), 2), path, {"is": "old"})
 
-    def fail(self, target, **kwargs):
-        target.write_bytes(b"half a pict")
+    def fail(self, content):
+        with self.open("wb") as file:
+            file.write(content[:20])
         raise OSError("disk full")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_png(contact(draw_shapes(2), 2), path, {"is": "new"})
     assert read_png_text(path) == {"is": "old"}
@@ -538,3 +547,93 @@ def test_lines_show_every_way_and_change_with_it():
         charts.lines({"distance": w}, "steps", "title") for w in (ways, dict(ways), fewer)
     )
     assert one.tobytes() == same.tobytes() != other.tobytes()
+
+
+def test_a_strip_sets_apart_what_the_pictures_were_made_of():
+    images, (before, after) = draw_shapes(3), draw_shapes(5)[3:]
+    sheet = strip(images, "a way", ["0", "1", "2"], (before, after))
+    (scale,) = [s for s in range(1, 9) if places(sheet, blocks(before, s))]
+    row = [places(sheet, blocks(image, scale))[0] for image in (before, *images, after)]
+    assert len({y for _, y in row}) == 1
+    gaps = np.diff([x for x, _ in row])
+    assert gaps[0] == gaps[3] > gaps[1] == gaps[2] > 32 * scale
+    assert gaps[0] - gaps[1] >= 15
+
+
+@pytest.mark.parametrize("given", [(True, False), (False, True), (False, False)])
+def test_a_strip_shows_only_what_is_given(given):
+    images, ends = draw_shapes(3), draw_shapes(5)[3:]
+    before, after = (end if there else None for end, there in zip(ends, given, strict=True))
+    sheet = strip(images, "a way", ["0", "1", "2"], (before, after))
+    for image, is_there in [*((image, True) for image in images), *zip(ends, given, strict=True)]:
+        assert any(places(sheet, blocks(image, s)) for s in range(1, 9)) == is_there
+
+
+def test_a_strip_has_a_heading_for_each_picture():
+    with pytest.raises(AssertionError, match="but 2 headings"):
+        strip(draw_shapes(3), "a way", ["0", "1"])
+
+
+def test_a_film_moves_pictures_and_headings_and_nothing_else():
+    images = draw_shapes(3, 2)
+    frames = film(images, ["a disc", LONG], ["t = 2", "t = 1", "t = 0"])
+    assert len({frame.size for frame in frames}) == 1
+    at = None
+    for frame, moment in zip(frames, images, strict=True):
+        (scale,) = [s for s in range(1, 9) if places(frame, blocks(moment[0], s))]
+        found = [places(frame, blocks(image, scale)) for image in moment]
+        at = at or found
+        assert found == at
+    below = max(y for places_ in at for _, y in places_) + 32 * scale + 2
+    first, *others = (np.asarray(frame)[below:] for frame in frames)
+    assert not is_paper(first)
+    assert all(np.array_equal(first, other) for other in others)
+    tops = [np.asarray(frame)[:39].tobytes() for frame in frames]
+    assert len(set(tops)) == 3
+
+
+def test_a_film_of_many_pictures_breaks_into_rows_of_five():
+    (frame,) = film(draw_shapes(1, 7), list("abcdefg"), ["now"])
+    assert frame.height > 2 * 192
+    assert frame.width < 6 * 192 + 2 * 40
+
+
+def gif_frames(path):
+    with Image.open(path) as gif:
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            yield np.asarray(gif.convert("RGB")), gif.info["duration"]
+
+
+def test_a_gif_plays_its_frames_in_order_for_as_long_as_told(tmp_path):
+    images = draw_shapes(3)
+    frames = [Image.fromarray(blocks(image, 4)) for image in images]
+    save_gif(frames, tmp_path / "deep" / "a.gif", [100, 200, 900])
+    found = list(gif_frames(tmp_path / "deep" / "a.gif"))
+    assert [duration for _, duration in found] == [100, 200, 900]
+    for (pixels, _), frame in zip(found, frames, strict=True):
+        assert np.array_equal(pixels, np.asarray(frame))  # few colours: all are kept
+    with Image.open(tmp_path / "deep" / "a.gif") as gif:
+        assert gif.info["loop"] == 0
+
+
+def test_blocks_of_a_gif_stay_blocks_where_colours_are_many(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    save_gif([Image.fromarray(blocks(noise, 4))], tmp_path / "a.gif", [100])
+    ((pixels, _),) = gif_frames(tmp_path / "a.gif")
+    corners = pixels[::4, ::4]
+    assert np.array_equal(pixels, corners.repeat(4, 0).repeat(4, 1))
+    assert np.abs(corners.astype(int) - noise.transpose(1, 2, 0)).mean() < 20
+
+
+def test_a_gif_is_the_same_bytes_twice_and_a_failed_one_leaves_no_scraps(tmp_path, monkeypatch):
+    frames = [Image.fromarray(blocks(image, 2)) for image in draw_shapes(2)]
+    for name in ("a.gif", "b.gif"):
+        save_gif(frames, tmp_path / name, [100, 100])
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    before = (tmp_path / "a.gif").read_bytes()
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        save_gif(frames[:1], tmp_path / "a.gif", [100])
+    assert (tmp_path / "a.gif").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "b.gif"]

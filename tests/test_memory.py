@@ -60,7 +60,7 @@ def peaks(tmp_path_factory) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {stage: [] for stage in STAGES}
     for count in (FEW, MANY):
         folder = tmp_path_factory.mktemp(f"{count}_pictures")
-        shapes = {"num_train": count, "num_test": 300, "num_judge": 300}
+        shapes = {"num_objects": 1, "num_train": count, "num_test": 300, "num_judge": 300}
         sections = {"data": {"image_size": 8, "shapes": shapes}, "clip": {"embed_dim": 64}}
         Workspace.at(folder, **sections)
         for stage in STAGES:

@@ -11,8 +11,8 @@ from unclip.models.clip import CLIP
 from unclip.models.judge import MAX_FEATURES, Judge
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
+from unclip.params import MADE, Params, load_params, validate_params
 from unclip.params import MAX_FEATURES as MAX_FEATURES_OF_PARAMS
-from unclip.params import Params, load_params, validate_params
 from unclip.yaml12 import load_yaml
 
 REPO = Path(__file__).resolve().parent.parent
@@ -162,6 +162,38 @@ def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
             "data.dataset: ['shapes'] is not allowed; expected 'shapes'",
         ),
         (
+            {"data__image_folder__folder": "/own"},
+            "data.image_folder.folder: '/own' is not allowed; expected a folder below this repos",
+        ),
+        (
+            {"data__image_folder__folder": "../own"},
+            "data.image_folder.folder: '../own' is not allowed; expected a folder below this rep",
+        ),
+        (
+            {"data__image_folder__folder": "a/../../own"},
+            "data.image_folder.folder: 'a/../../own' is not allowed; expected a folder below thi",
+        ),
+        (
+            {"data__image_folder__folder": ""},
+            "data.image_folder.folder: '' is not allowed; expected a folder below this repository",
+        ),
+        (
+            {"data__image_folder__folder": "${x}"},
+            "data.image_folder.folder: '${x}' is not allowed; expected a folder below this repos",
+        ),
+        (
+            {"data__image_folder__folder": "data"},
+            "data.image_folder.folder: 'data' holds what the pipeline makes, or lies in it; expe",
+        ),
+        (
+            {"data__image_folder__folder": "samples/mine"},
+            "data.image_folder.folder: 'samples/mine' holds what the pipeline makes, or lies in ",
+        ),
+        (
+            {"data__image_folder__test_fraction": 0.6},
+            "data.image_folder.test_fraction: 0.6 is not allowed; expected less than or equal to ",
+        ),
+        (
             {"decoder__channel_mult": []},
             "decoder.channel_mult: [] is not allowed; expected at least",
         ),
@@ -264,6 +296,24 @@ def test_validation_and_the_networks_say_the_same(change):
     with pytest.raises(ValueError, match=r"^(decoder|judge)\.") as caught:
         build_networks(raw)
     assert complaints(raw) == [f"params.yaml: {caught.value}"]
+
+
+@pytest.mark.parametrize("folder", ["own", "data/own", "data/my own.v2", "mine/ünï_1", "samples2"])
+def test_own_pictures_may_lie_anywhere_else_below_the_repository(folder):
+    assert complaints(changed(data__image_folder__folder=folder)) == []
+
+
+def test_no_stage_makes_anything_outside_of_what_own_pictures_must_keep_clear_of():
+    stages = load_yaml((REPO / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    made = {
+        entry if isinstance(entry, str) else next(iter(entry))
+        for stage in stages.values()
+        for entry in [*stage.get("outs", []), *stage.get("metrics", [])]
+    }
+    kept_clear = [Path(folder) for folder in MADE]
+    assert {out for out in made if not any(Path(out).is_relative_to(f) for f in kept_clear)} == {
+        "report.json"
+    }
 
 
 def test_the_limit_of_the_judge_is_the_networks_own():

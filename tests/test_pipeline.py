@@ -8,12 +8,12 @@ import torch
 from systems import MEAN, SETTINGS, STD, change, random_system
 from torch import nn
 
-import unclip.pipeline
+import unclip.system
 from unclip.artifacts import weights_hash
 from unclip.diffusion.samplers import SAMPLERS
 from unclip.errors import UserError
 from unclip.painting import paint_rows, provenance, real_pictures
-from unclip.pipeline import UnCLIP
+from unclip.system import System
 
 PROMPTS = ["a red circle", "a blue star", "a red circle", "é", "a b c d e f g h i j", "x", "y", "z"]
 HOW = (SETTINGS.decoder, SETTINGS.batch_size)
@@ -51,22 +51,22 @@ def calls():
 @pytest.mark.parametrize("settings", [SETTINGS, STOCHASTIC], ids=["deterministic", "stochastic"])
 @pytest.mark.parametrize("system", [SYSTEM, READER], ids=["embedding", "embedding and caption"])
 def test_a_picture_is_the_same_in_batches_of_one_and_of_eight(system, settings):
-    eight = system.sample(PROMPTS, SEEDS, change(settings, batch_size=8))
-    one = system.sample(PROMPTS, SEEDS, change(settings, batch_size=1))
-    three = system.sample(PROMPTS, SEEDS, change(settings, batch_size=3))
+    eight = system.paint(PROMPTS, SEEDS, change(settings, batch_size=8))
+    one = system.paint(PROMPTS, SEEDS, change(settings, batch_size=1))
+    three = system.paint(PROMPTS, SEEDS, change(settings, batch_size=3))
     assert close(one, eight)
     assert close(three, eight)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, STOCHASTIC], ids=["deterministic", "stochastic"])
 def test_a_picture_does_not_depend_on_its_neighbours(settings):
-    among = READER.sample(PROMPTS, SEEDS, settings)
+    among = READER.paint(PROMPTS, SEEDS, settings)
     for i, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
-        assert close(READER.sample([prompt], [seed], settings)[0], among[i])
+        assert close(READER.paint([prompt], [seed], settings)[0], among[i])
 
 
 def test_every_picture_is_another():
-    pictures = SYSTEM.sample(PROMPTS, SEEDS, SETTINGS)
+    pictures = SYSTEM.paint(PROMPTS, SEEDS, SETTINGS)
     assert len({picture.tobytes() for picture in pictures}) == len(PROMPTS)
 
 
@@ -78,14 +78,14 @@ def test_prompt_and_seed_each_make_another_embedding():
 
 
 def test_painting_twice_gives_the_same_bits_whatever_was_drawn_between():
-    first = SYSTEM.sample(PROMPTS, SEEDS, STOCHASTIC)
+    first = SYSTEM.paint(PROMPTS, SEEDS, STOCHASTIC)
     torch.manual_seed(99)
-    assert np.array_equal(SYSTEM.sample(PROMPTS, SEEDS, STOCHASTIC), first)
+    assert np.array_equal(SYSTEM.paint(PROMPTS, SEEDS, STOCHASTIC), first)
 
 
 def test_painting_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
-    SYSTEM.sample(PROMPTS[:2], SEEDS[:2], STOCHASTIC)
+    SYSTEM.paint(PROMPTS[:2], SEEDS[:2], STOCHASTIC)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -105,7 +105,7 @@ def test_the_prior_is_sampled_by_a_full_reverse_diffusion(calls, sampler, steps)
 
 
 def test_the_prior_is_drawn_once_and_never_while_the_decoder_paints(calls):
-    SYSTEM.sample(PROMPTS, SEEDS, change(SETTINGS, batch_size=4, decoder__steps=7))
+    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, batch_size=4, decoder__steps=7))
     order = [who for who, _, _ in calls]
     assert order == ["prior"] * (2 * SETTINGS.prior.steps) + ["decoder"] * (2 * 7)
 
@@ -116,7 +116,7 @@ def test_the_decoder_is_given_the_same_embeddings_at_every_step():
         lambda module, inputs, options: given.append(options["image_embeds"].clone()),
         with_kwargs=True,
     )
-    SYSTEM.sample(PROMPTS[:2], SEEDS[:2], SETTINGS)
+    SYSTEM.paint(PROMPTS[:2], SEEDS[:2], SETTINGS)
     hook.remove()
     assert all(torch.equal(embeds, given[0]) for embeds in given)
 
@@ -145,7 +145,7 @@ def naive_winner(drawn, text_embed):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_candidate_nearest_its_caption_wins_unstandardised_and_of_unit_norm(monkeypatch, count):
     drawn = torch.randn(len(PROMPTS) * count, 6, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(unclip.pipeline, "reverse_diffusion", lambda *_, **__: drawn)
+    monkeypatch.setattr(unclip.system, "reverse_diffusion", lambda *_, **__: drawn)
     settings = change(SETTINGS, prior_candidates=count)
     embeds = SYSTEM.sample_prior(PROMPTS, SEEDS, settings)
     texts, index = SYSTEM.read(PROMPTS)
@@ -170,13 +170,13 @@ def test_more_candidates_never_move_away_from_the_caption():
 
 
 def test_the_decoder_paints_by_a_full_reverse_diffusion(calls):
-    SYSTEM.sample(PROMPTS, SEEDS, change(SETTINGS, decoder__steps=20))
+    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, decoder__steps=20))
     assert [t for who, t, _ in calls if who == "decoder"] == list(range(19, -1, -1))
 
 
 @pytest.mark.parametrize("who", ["prior", "decoder"])
 def test_guidance_one_asks_for_the_condition_alone(calls, who):
-    SYSTEM.sample(PROMPTS, SEEDS, change(SETTINGS, **{f"{who}__guidance": 1.0}))
+    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, **{f"{who}__guidance": 1.0}))
     rows = {"prior": 2 * len(PROMPTS), "decoder": len(PROMPTS)}
     assert {n for name, _, n in calls if name == who} == {rows[who]}
     (other,) = set(rows) - {who}
@@ -186,7 +186,7 @@ def test_guidance_one_asks_for_the_condition_alone(calls, who):
 @pytest.mark.parametrize("who", ["prior", "decoder"])
 def test_guidance_changes_the_picture(who):
     pictures = [
-        SYSTEM.sample(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **{f"{who}__guidance": scale}))
+        SYSTEM.paint(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **{f"{who}__guidance": scale}))
         for scale in (1.0, 3.0)
     ]
     assert not close(*pictures)
@@ -242,7 +242,7 @@ def test_a_decoder_without_one_heeds_the_embedding_alone():
 
 
 def test_pictures_are_uint8_with_channels_first():
-    pictures = SYSTEM.sample(PROMPTS, SEEDS, SETTINGS)
+    pictures = SYSTEM.paint(PROMPTS, SEEDS, SETTINGS)
     assert (pictures.dtype, pictures.shape) == (np.uint8, (8, 3, 8, 8))
 
 
@@ -284,7 +284,7 @@ def test_equal_prompts_are_encoded_once():
 )
 def test_a_prompt_that_can_not_be_read_is_named(prompt, message):
     with pytest.raises(UserError, match=message):
-        SYSTEM.sample(["a red circle", prompt], [0, 1], SETTINGS)
+        SYSTEM.paint(["a red circle", prompt], [0, 1], SETTINGS)
 
 
 def test_words_that_training_never_showed_are_told():
@@ -296,7 +296,7 @@ def test_words_that_training_never_showed_are_told():
 
 def test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode():
     assert not isinstance(SYSTEM, nn.Module)
-    SYSTEM.sample(PROMPTS[:1], SEEDS[:1], SETTINGS)
+    SYSTEM.paint(PROMPTS[:1], SEEDS[:1], SETTINGS)
     networks = (SYSTEM.clip, SYSTEM.prior, SYSTEM.decoder)
     assert not any(module.training for network in networks for module in network.modules())
     assert not any(p.requires_grad for network in networks for p in network.parameters())
@@ -308,11 +308,11 @@ def test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode():
 )
 def test_more_steps_than_the_weights_have_timesteps_is_a_line_for_the_user(change_, key):
     with pytest.raises(UserError, match=f"^{key}: 21 is more than the 20 timesteps"):
-        SYSTEM.sample(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **change_))
+        SYSTEM.paint(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **change_))
 
 
 def test_a_loaded_system_has_the_hashes_of_its_files(trained):
-    system = UnCLIP.load(trained.layout.models)
+    system = System.load(trained.layout.models)
     for kind in ("clip", "prior", "decoder"):
         assert system.hashes[kind] == weights_hash(trained.layout.model(kind))
 
@@ -324,7 +324,7 @@ def test_networks_of_different_clips_are_refused(trained, tmp_path):
     content["inputs"]["clip"] = "0" * 64
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"prior: was trained with another CLIP.*`dvc repro`"):
-        UnCLIP.load(models)
+        System.load(models)
 
 
 GONE = object()
@@ -358,7 +358,7 @@ def test_facts_that_can_not_be_are_a_line_for_the_user(trained, tmp_path, kind, 
         place[last] = value
     path.write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
-        UnCLIP.load(models)
+        System.load(models)
     assert str(caught.value).startswith(f"{path}: is damaged (facts.{key}")
     assert str(caught.value).endswith(
         f"`dvc repro --force train_{kind}`, or fetch it with `dvc pull`"
@@ -372,8 +372,8 @@ def test_facts_that_can_not_be_are_a_line_for_the_user(trained, tmp_path, kind, 
 def test_a_grid_has_a_row_for_each_prompt_and_a_column_for_each_seed():
     rows = paint_rows(SYSTEM, PROMPTS[:2], [3, 4, 5], SETTINGS)
     assert rows.shape == (2, 3, 3, 8, 8)
-    assert close(rows[1, 0], SYSTEM.sample([PROMPTS[1]], [3], SETTINGS)[0])
-    assert close(rows[0, 2], SYSTEM.sample([PROMPTS[0]], [5], SETTINGS)[0])
+    assert close(rows[1, 0], SYSTEM.paint([PROMPTS[1]], [3], SETTINGS)[0])
+    assert close(rows[0, 2], SYSTEM.paint([PROMPTS[0]], [5], SETTINGS)[0])
 
 
 def test_provenance_names_every_setting_and_every_checkpoint():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from test_stages_painting import judged  # noqa: F401
 
 from unclip.params import load_params
-from unclip.pipeline import KINDS, Settings, UnCLIP
+from unclip.system import KINDS, Settings, System
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 MOST_BYTES = 10_000_000
@@ -25,9 +25,9 @@ def test_the_folder_is_small_and_holds_nothing_but_text_pictures_and_weights():
 
 
 def test_it_paints_a_picture_of_each_of_its_captions():
-    system = UnCLIP.load(PRETRAINED)
+    system = System.load(PRETRAINED)
     settings = Settings.of(load_params(PRETRAINED / "params.yaml").sample)
-    pictures = system.sample(system.prompts, range(len(system.prompts)), settings)
+    pictures = system.paint(system.prompts, range(len(system.prompts)), settings)
     assert pictures.shape == (10, 1, 32, 32)
     assert pictures[:, :, :2].max() < 60, "garments have a black border"
     assert pictures.max(axis=(1, 2, 3)).min() > 100, "every picture shows something"
@@ -56,7 +56,7 @@ def test_the_tool_halves_the_weights_and_changes_pictures_by_little(given, judge
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     settings = Settings.of(judged.params.sample)
     whole, halved = (
-        UnCLIP.load(folder).sample(["a large red circle"] * 4, range(4), settings).astype(int)
+        System.load(folder).paint(["a large red circle"] * 4, range(4), settings).astype(int)
         for folder in (judged.layout.models, given)
     )
     assert np.abs(whole - halved).mean() < 3

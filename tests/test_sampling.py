@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unclip.diffusion.samplers import SAMPLERS
-from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
+from unclip.sampling import Diffusion, Solver, droppable, inverse_diffusion, reverse_diffusion
 from unclip.seeding import generator
 
 DIFFUSION = Diffusion(20, "cosine", 0.008, "x_start")
@@ -114,3 +114,40 @@ def test_a_forward_process_is_made_from_a_section_of_params():
     assert (diffusion.num_timesteps, diffusion.schedule) == (7, "linear")
     assert (diffusion.schedule_offset, diffusion.prediction_type) == (0.1, "v")
     assert len(diffusion.noise_schedule.betas) == 7
+
+
+@pytest.mark.parametrize("solver", ALL, ids=str)
+def test_it_starts_from_the_noise_that_is_given(solver):
+    seen = []
+    x_T = torch.arange(6.0).view(2, 3)
+    sample([0, 1], solver, x_T=x_T, callback=lambda i, t, x_t, pred: seen.append(x_t))
+    assert torch.equal(seen[0], x_T)
+
+
+@pytest.mark.parametrize("solver", ALL, ids=str)
+def test_given_the_noise_that_it_would_draw_nothing_changes(solver):
+    x_T = torch.stack([torch.randn(3, generator=generator(seed, "test")) for seed in range(2)])
+    assert torch.equal(sample(range(2), solver, x_T=x_T), sample(range(2), solver))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_inverted_samples_come_back(guidance):
+    solver = Solver("ddim", 20, 0.0, guidance)
+    x_start, conditions = torch.randn(4, 3), {"pull": torch.full((4, 3), 0.3)}
+    x_T = inverse_diffusion(half_of_it, conditions, x_start, DIFFUSION, solver, evaluations=100)
+    generators = [generator(0, "test")] * 4
+    again = reverse_diffusion(half_of_it, conditions, generators, (3,), DIFFUSION, solver, x_T=x_T)
+    torch.testing.assert_close(again, x_start, rtol=1e-3, atol=1e-3)
+    assert (x_T - x_start).abs().max() > 0.1
+
+
+def test_a_caption_can_be_dropped_from_both_branches():
+    class Spy(nn.Module):
+        def forward(self, x_t, t, drop_mask, text_drop_mask, image_embeds):
+            assert drop_mask.tolist() == [False, True]
+            assert text_drop_mask.all()
+            return x_t * image_embeds
+
+    conditions = {"image_embeds": torch.ones(1, 3), "text_drop_mask": torch.tensor([True])}
+    solver = Solver("ddim", 1, 0.0, 2.0)
+    reverse_diffusion(droppable(Spy()), conditions, [generator(0, "test")], (3,), DIFFUSION, solver)

@@ -129,9 +129,9 @@ def test_the_trajectory_shows_ten_moments_and_ends_with_the_finished_picture(
     assert shown["frames"].shape[:2] == (8, 10)
 
     from unclip.painting import paint_rows
-    from unclip.pipeline import Settings, UnCLIP
+    from unclip.system import Settings, System
 
-    system = UnCLIP.load(workspace.layout.models)
+    system = System.load(workspace.layout.models)
     data = Prepared(workspace.layout.prepared)
     rows = paint_rows(system, data.prompts, [0], Settings.of(workspace.params.sample))
     assert np.abs(shown["frames"][:, -1].astype(int) - rows[:, 0]).max() <= 1
@@ -232,7 +232,7 @@ def test_a_control_is_painted_with_the_noise_of_its_picture(judged, tmp_path):
     texts = np.load(test)
     seen = ~np.isin(found["caption_index"], held_out_captions(judged))
     from unclip.painter import Painter
-    from unclip.pipeline import Settings
+    from unclip.system import Settings
 
     data, settings = Prepared(workspace.layout.prepared), Settings.of(workspace.params.sample)
     captions = found["caption_index"][seen]

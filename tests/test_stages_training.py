@@ -429,10 +429,10 @@ def test_embeddings_are_those_of_the_stored_network(trained):
 
 
 def test_caption_embeddings_are_those_that_a_prompt_will_get(trained):
-    from unclip.pipeline import UnCLIP
+    from unclip.system import System
 
     embeddings, data = Embeddings(trained.layout.embeddings), Prepared(trained.layout.prepared)
-    system = UnCLIP.load(trained.layout.models)
+    system = System.load(trained.layout.models)
     for row in (0, 17, len(data.captions) - 1):
         texts, _ = system.read([data.captions[row]])
         length = int(texts.mask.sum())

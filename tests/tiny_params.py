@@ -7,7 +7,10 @@ import yaml
 
 REPO = Path(__file__).resolve().parent.parent
 TINY: dict[str, dict[str, Any]] = {
-    "data": {"image_size": 16, "shapes": {"num_train": 600, "num_test": 300, "num_judge": 300}},
+    "data": {
+        "image_size": 16,
+        "shapes": {"num_objects": 1, "num_train": 600, "num_test": 300, "num_judge": 300},
+    },
     "clip": {
         **{"embed_dim": 8, "vision_dim": 16, "vision_depth": 1, "vision_heads": 2},
         **{"text_dim": 16, "text_depth": 1, "text_heads": 2},

@@ -13,7 +13,7 @@ from unclip.layout import Layout
 from unclip.params import Params, validate_params
 
 SECTIONS = {
-    "prepare": "data",
+    "prepare": "clip data",
     "train_clip": "clip",
     "train_prior": "prior",
     "train_decoder": "decoder",
@@ -23,7 +23,7 @@ SECTIONS = {
     "evaluate": "evaluate",
     "sweep": "sample sweep",
 }
-PICTURES = {"num_train": 240, "num_test": 120, "num_judge": 120}
+PICTURES = {"num_objects": 1, "num_train": 240, "num_test": 120, "num_judge": 120}
 
 
 def forget_accelerator() -> None:

@@ -21,7 +21,7 @@ from unclip.errors import UserError
 from unclip.layout import Layout
 from unclip.machine import main_repository, num_threads, open_machine, raw_data_dir
 from unclip.params import load_params
-from unclip.preflight import NETWORKS, require_space
+from unclip.preflight import NETWORKS, require_inception, require_space
 from unclip.tracking.address import describe_uri, is_tracking_on
 from unclip.training.run import states_folder
 from unclip.training.state import FINISHED, STATE
@@ -92,8 +92,11 @@ def device() -> str:
 
 @check("params")
 def params() -> str:
-    """Returns which data set params.yaml names, all of its values being valid."""
-    return f"params.yaml is valid; data set {load_params(Layout().params).data.dataset}"
+    """Returns which data set params.yaml names, all of its values being valid and served here."""
+    params = load_params(Layout().params)
+    if params.evaluate.inception:
+        require_inception()
+    return f"params.yaml is valid; data set {params.data.dataset}"
 
 
 @check("data")

@@ -6,6 +6,7 @@ pixels: all text is set in the DejaVu Sans that matplotlib ships, whatever fonts
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,7 @@ def grid(
     wanted = (images.shape[0], *images.shape[2:])
     assert real.shape == wanted, f"real: expected {wanted}, got {real.shape}"
     both = np.concatenate([real[:, None], images], axis=1)
-    return _sheet(both, prompts, {0: "real", 1: "painted"}, scale, set_apart=True)
+    return _sheet(both, prompts, {0: "real", 1: "painted"}, scale, breaks=[1])
 
 
 def trajectory(
@@ -68,6 +69,46 @@ def trajectory(
     headings = {column: f"{int(t)}" for column, t in enumerate(timesteps)}
     headings[0] = f"t = {headings[0]}"
     return _sheet(frames, prompts, headings, scale)
+
+
+def strip(
+    images: Images,
+    label: str,
+    headings: Sequence[str],
+    given: tuple[Images | None, Images | None] = (None, None),
+) -> Image.Image:
+    """Returns one row of pictures, set apart from those that they were made of.
+
+    Args:
+        images: (N, C, H, W), painted.
+        label: stands beside the row.
+        headings: N of them, above the pictures.
+        given: (C, H, W), the pictures that stand before and after the painted ones, or None.
+    """
+    assert len(images) == len(headings), f"{images.shape} but {len(headings)} headings"
+    before, after = given
+    row, above, breaks = list(images), list(headings), []
+    if before is not None:
+        row, above, breaks = [before, *row], ["given", *above], [1]
+    if after is not None:
+        row, above, breaks = [*row, after], [*above, "given"], [*breaks, len(row)]
+    return _sheet(np.stack(row)[None], [label], dict(enumerate(above)), None, breaks)
+
+
+def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> list[Image.Image]:
+    """Returns the frames of a film, N pictures side by side in each, all frames of one size.
+
+    Args:
+        images: (F, N, C, H, W), F moments of N pictures.
+        captions: N of them, beneath the pictures.
+        headings: F of them, each in the corner of its frame.
+    """
+    assert images.ndim == 5, f"images: expected (F, N, C, H, W), got {images.shape}"
+    frames = [preview(moment, captions, columns=5) for moment in images]
+    for frame, heading in zip(frames, headings, strict=True):
+        at = (MARGIN, MARGIN - 11)
+        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=_font(16), anchor="ls")
+    return frames
 
 
 def neighbours(images: Images) -> Image.Image:
@@ -129,7 +170,10 @@ def contact(images: Images, columns: int) -> Image.Image:
 
 
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Returns lines of at most `width` pixels; a wider word is broken, and nothing is lost."""
+    """Returns lines of at most `width` pixels; a wider word is broken, and nothing is lost.
+
+    It is broken after a hyphen or underscore, as file names have them, where that suffices.
+    """
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
@@ -138,10 +182,20 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
             continue
         if lines[-1]:
             lines.append("")
-        for letter in word:
-            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+        for part in re.split(r"(?<=[-_])", word):
+            if lines[-1] and font.getlength(lines[-1] + part) > width:
                 lines.append("")
-            lines[-1] += letter
+            lines = _broken(lines, part, font, width)
+    return lines
+
+
+def _broken(lines: list[str], part: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Returns lines to which a part of a word is added, letter by letter where it is too wide."""
+    lines = list(lines)
+    for letter in part:
+        if lines[-1] and font.getlength(lines[-1] + letter) > width:
+            lines.append("")
+        lines[-1] += letter
     return lines
 
 
@@ -150,19 +204,19 @@ def _sheet(
     prompts: Sequence[str],
     headings: Mapping[int, str],
     scale: int | None,
-    set_apart: bool = False,
+    breaks: Sequence[int] = (),
 ) -> Image.Image:
-    """Returns rows of (R, K, C, H, W) beside their prompts; `set_apart` parts the first column."""
+    """Returns rows of (R, K, C, H, W) beside their prompts, a wide gap before columns `breaks`."""
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
     font, small = _font(20), _font(16)
     lines = [wrap_text(prompt, font, PROMPT_WIDTH) for prompt in prompts]
     text_width = math.ceil(max(font.getlength(line) for entry in lines for line in entry))
     left = MARGIN + text_width + WIDE_GAP
-    gaps = (columns - 1) * GAP + (WIDE_GAP - GAP) * set_apart
+    gaps = (columns - 1) * GAP + (WIDE_GAP - GAP) * len(breaks)
     scale = scale or _fit(width, SHEET_WIDTH - left - MARGIN - gaps, columns)
     lefts = [
-        left + c * (width * scale + GAP) + (WIDE_GAP - GAP) * (set_apart and c > 0)
+        left + c * (width * scale + GAP) + (WIDE_GAP - GAP) * sum(c >= b for b in breaks)
         for c in range(columns)
     ]
     heights = [max(height * scale, 27 * len(entry)) for entry in lines]

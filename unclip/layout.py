@@ -98,3 +98,8 @@ class Layout:
     def report(self) -> Path:
         """What was recorded in MLflow, and under which run."""
         return self.root / "report.json"
+
+
+def models_in(folder: Path) -> Path:
+    """Returns the folder of the networks themselves: `models` in it, or the folder itself."""
+    return folder / "models" if (folder / "models").is_dir() else folder

@@ -16,6 +16,8 @@ from unclip.yaml12 import load_yaml
 SETTINGS = {
     "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
     "device": "UNCLIP_DEVICE",  # auto, cpu, cuda or mps
+    "inception_weights": "UNCLIP_INCEPTION_WEIGHTS",  # file, for `evaluate.inception`
+    "processes": "UNCLIP_PROCESSES",  # that share a training
     "threads": "UNCLIP_THREADS",  # CPU threads of one stage
     "tracking": "UNCLIP_TRACKING",  # on or off
     "tracking_uri": "MLFLOW_TRACKING_URI",  # where MLflow keeps its records
@@ -60,13 +62,23 @@ def num_threads() -> int:
     Sums of floats depend on how they are split, so a count that followed the load would change
     the bytes of a checkpoint.
     """
-    chosen = setting("threads")
-    if chosen is None:
-        import psutil
+    import psutil
 
-        return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return _whole_number("threads", cores)
+
+
+def num_processes() -> int:
+    """Returns how many processes share a training: one for each GPU, on a CPU as many as asked."""
+    return _whole_number("processes", 1)
+
+
+def _whole_number(name: str, default: int) -> int:
+    chosen = setting(name)
+    if chosen is None:
+        return default
     if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
-        raise UserError(f"UNCLIP_THREADS: {chosen!r} is not allowed; expected 1 to 1024")
+        raise UserError(f"{SETTINGS[name]}: {chosen!r} is not allowed; expected 1 to 1024")
     return int(chosen)
 
 
@@ -102,7 +114,6 @@ def open_machine(precision: str) -> Machine:
     if not available.get(wanted, False):
         found = ", ".join(name for name, there in available.items() if there)
         raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not there; expected one of {found}")
-    torch.set_num_threads(num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before it is written; filling it all costs 7 % of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -113,10 +124,28 @@ def open_machine(precision: str) -> Machine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if precision == "auto":
         precision = "bf16" if _has_bf16(wanted) else "fp32"
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine, this one too
+    _require_devices(wanted, beside)
+    threads = max(1, num_threads() // beside)
+    if beside > 1:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # else Accelerate sets a count of its own
+    torch.set_num_threads(threads)
     accelerator = Accelerator(
         cpu=wanted == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
     )
     return Machine(accelerator.device.type, precision, accelerator)
+
+
+def _require_devices(device: str, processes: int) -> None:
+    """Stops processes that would have to share a GPU."""
+    import torch
+
+    present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, processes)
+    if processes > present:
+        raise UserError(
+            f"UNCLIP_PROCESSES: {processes} processes want a {device} device each, and this "
+            f"machine has {present}; lower it, or set UNCLIP_DEVICE=cpu"
+        )
 
 
 def _has_bf16(device: str) -> bool:

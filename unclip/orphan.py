@@ -1,6 +1,7 @@
-"""A stage that DVC started ends when DVC has ended, however that was.
+"""A stage that DVC or a launcher started ends when that has ended, however that was.
 
 Killed or terminated, DVC leaves its stages behind, and the next `dvc repro` would train beside it.
+So does a launcher that is killed outright with its processes.
 """
 
 import os
@@ -22,7 +23,16 @@ def end_with_dvc() -> None:
         return
     dvc = next((p for p in psutil.Process().parents() if _is_dvc(p)), None)
     if dvc is not None:
-        threading.Thread(target=_watch, args=(dvc,), name="dvc-watch", daemon=True).start()
+        _end_with(dvc)
+
+
+def end_with_launcher() -> None:
+    """Sends this process SIGTERM once the launcher that started it in several processes is gone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    launcher = psutil.Process().parent()
+    if launcher is not None:
+        _end_with(launcher)
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -33,9 +43,13 @@ def _is_dvc(process: psutil.Process) -> bool:
         return False
 
 
-def _watch(dvc: psutil.Process) -> None:
+def _end_with(process: psutil.Process) -> None:
+    threading.Thread(target=_watch, args=(process,), name="watch", daemon=True).start()
+
+
+def _watch(process: psutil.Process) -> None:
     try:
-        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(SECONDS)
     except psutil.NoSuchProcess:
         pass

@@ -17,10 +17,10 @@ from unclip.errors import UserError
 from unclip.models.clip import CLIP
 from unclip.models.unet import UNet
 from unclip.params import ForwardProcess
-from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
+from unclip.sampling import Diffusion, Solver, droppable, inverse_diffusion, reverse_diffusion
 from unclip.seeding import generator
 from unclip.strict import Strict
-from unclip.tokenizer import split_words, tokenize, trim_padding
+from unclip.tokenizer import END, START, split_words, tokenize, trim_padding
 
 
 def _complete(values: list[float], info: ValidationInfo) -> list[float]:
@@ -29,6 +29,8 @@ def _complete(values: list[float], info: ValidationInfo) -> list[float]:
     return values
 
 
+NOISE = "decoder noise"  # what the decoder's draws are for
+INVERSION_EVALUATIONS = 3  # of the decoder a step; with 25 steps an error of 0.002 of white
 Network = TypeVar("Network", bound=nn.Module)
 AnyFacts = TypeVar("AnyFacts", bound=BaseModel)
 Complete = AfterValidator(_complete)  # one number of each channel, or entry: the context
@@ -70,6 +72,21 @@ class Texts:
     mask: Tensor
     embeds: Tensor
     encodings: Tensor
+
+
+@dataclass(frozen=True)
+class Latent:
+    """All that one picture is painted from, beside the decoder (unCLIP §3).
+
+    Attributes:
+        image_embed: (D,), unit norm: what the picture shows.
+        seed: of its noise.
+        x_T: (C, H, W), the noise that it starts from; None is the seed's.
+    """
+
+    image_embed: Tensor
+    seed: int
+    x_T: Tensor | None = None
 
 
 class Painter:
@@ -143,14 +160,69 @@ class Painter:
         """Returns the words of a prompt that no training caption has."""
         return [word for word in split_words(prompt) if word not in self.words]
 
+    @torch.inference_mode()
+    def embed(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        """Returns CLIP's embeddings of pictures (N, C, H, W) uint8: (N, D), unit norm."""
+        return self.clip.encode_image(self._normalise(pictures))
+
+    def first_noise(self, seed: int) -> Tensor:
+        """Returns the noise that `decode` starts from with a seed, (C, H, W) on the CPU."""
+        return torch.randn(self.picture_shape, generator=generator(seed, NOISE))
+
+    def invert(
+        self, pictures: npt.NDArray[np.uint8], image_embeds: Tensor, solver: Solver
+    ) -> Tensor:
+        """Returns the noise (N, C, H, W) from which the decoder paints pictures again.
+
+        Captions are not read: a picture has none.
+
+        Args:
+            pictures: (N, C, H, W) uint8.
+            image_embeds: (N, D), their embeddings.
+            solver: how they will be painted: by ddim with eta 0 to come back.
+
+        Raises:
+            UserError: more steps are asked for than the decoder has timesteps.
+        """
+        require_steps("sample.steps", solver, self.decoder_diffusion)
+        return inverse_diffusion(
+            droppable(self.decoder),
+            self._conditions(image_embeds, None),
+            self._normalise(pictures),
+            self.decoder_diffusion,
+            solver,
+            x_start_range=self._value_range(),
+            evaluations=INVERSION_EVALUATIONS,
+        )
+
+    def paint_latent(
+        self,
+        latent: Latent,
+        solver: Solver,
+        *,
+        callback: Callable[[int, int, Tensor, Tensor], None] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Returns the picture (C, H, W) uint8 of a latent, painted alone and without a caption.
+
+        Alone, because rounding depends on the batch: so a picture hangs on its latent, the solver
+        and the decoder, and on nothing else, to the last bit.
+
+        Raises:
+            UserError: more steps are asked for than the decoder has timesteps.
+        """
+        x_T = None if latent.x_T is None else latent.x_T[None]
+        embeds, seeds = latent.image_embed[None], [latent.seed]
+        return self.decode(embeds, None, seeds, solver, 1, x_T=x_T, callback=callback)[0]
+
     def decode(
         self,
         image_embeds: Tensor,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | None,
         seeds: Sequence[int],
         solver: Solver,
         batch_size: int,
         *,
+        x_T: Tensor | None = None,
         callback: Callable[[int, int, Tensor, Tensor], None] | None = None,
         progress: Callable[[int], None] = lambda count: None,
     ) -> npt.NDArray[np.uint8]:
@@ -158,10 +230,11 @@ class Painter:
 
         Args:
             image_embeds: (N, D), unit norm: the prior's, or those of real pictures.
-            prompts: N captions, read only by a decoder with a caption encoder.
+            prompts: N captions, read only by a decoder with a caption encoder; None is no caption.
             seeds: N seeds of the noise.
             solver: how the decoder is sampled.
             batch_size: pictures at once.
+            x_T: (N, C, H, W), the noise to start from; None is that of the seeds.
             callback: see `samplers.Sampler`; sees one batch after another.
             progress: called with the number of pictures after each batch.
 
@@ -169,29 +242,45 @@ class Painter:
             UserError: as `read`, or more steps are asked for than the decoder has timesteps.
         """
         require_steps("sample.steps", solver, self.decoder_diffusion)
-        texts, index = self.read(prompts)
-        low, high = (end.to(self.device) for end in self.normalisation.value_range())
+        conditions = self._conditions(image_embeds, prompts)
         parts = []
-        for rows in slices(len(prompts), batch_size):
-            conditions = {"image_embeds": image_embeds[rows].to(self.device)}
-            if self.reads_captions:
-                captions = index[rows]
-                conditions |= {"text_tokens": texts.tokens[captions]}
-                conditions |= {"text_mask": texts.mask[captions]}
+        for rows in slices(len(seeds), batch_size):
             painted = reverse_diffusion(
                 droppable(self.decoder),
-                conditions,
-                [generator(seed, "decoder noise") for seed in seeds[rows]],
+                {name: condition[rows] for name, condition in conditions.items()},
+                [generator(seed, NOISE) for seed in seeds[rows]],
                 self.picture_shape,
                 self.decoder_diffusion,
                 solver,
                 device=self.device,
-                x_start_range=(low, high),
+                x_start_range=self._value_range(),
+                x_T=None if x_T is None else x_T[rows].to(self.device),
                 callback=callback,
             )
             parts.append(self.normalisation.to_uint8(painted.cpu()).numpy())
             progress(len(parts[-1]))
         return np.concatenate(parts)
+
+    def _conditions(self, image_embeds: Tensor, prompts: Sequence[str] | None) -> dict[str, Tensor]:
+        """Returns what the decoder is given for N pictures, on the device, each (N, ...)."""
+        conditions = {"image_embeds": image_embeds.to(self.device)}
+        if prompts is not None:
+            texts, index = self.read(prompts)
+            if self.reads_captions:
+                conditions |= {"text_tokens": texts.tokens[index], "text_mask": texts.mask[index]}
+        elif self.reads_captions:
+            tokens = torch.tensor([[START, END]], device=self.device).repeat(len(image_embeds), 1)
+            is_real = torch.ones_like(tokens, dtype=torch.bool)
+            conditions |= {"text_tokens": tokens, "text_mask": is_real}
+            conditions |= {"text_drop_mask": is_real[:, 0]}
+        return conditions
+
+    def _normalise(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        return self.normalisation.normalise(torch.from_numpy(np.array(pictures)).to(self.device))
+
+    def _value_range(self) -> tuple[Tensor, Tensor]:
+        low, high = self.normalisation.value_range()
+        return low.to(self.device), high.to(self.device)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ constructor keywords of what they configure.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unclip.errors import UserError
-from unclip.strict import Strict, explain, key_of
+from unclip.strict import Strict, explain, key_of, short
 from unclip.yaml12 import load_yaml
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -22,8 +23,11 @@ Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 ImageSize = Annotated[int, Field(ge=8, le=512)]
 Rate = Annotated[float, Field(gt=0.0, le=10.0)]
 Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
+Candidates = Annotated[int, Field(ge=1, le=64)]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampler = Literal["dpmpp_2m", "ddim", "ddpm"]
+OWN_FOLDER = re.compile(r"[\w][\w .-]*(/[\w][\w .-]*)*")  # neither absolute nor upwards
+MADE = ("data/prepared", "data/embeddings", "history", "metrics", "models", "plots", "samples")
 
 FEWEST_JUDGED = 10  # pictures
 MAX_FEATURES = 128  # as models/judge.py has it, which is not imported: torch takes seconds
@@ -34,21 +38,48 @@ class Section(Strict):
 
 
 class ShapesParams(Section):
-    """Sizes of the built-in set, in pictures."""
+    """The built-in set: shapes of a picture, and the sizes of its splits, in pictures."""
 
+    num_objects: Annotated[int, Field(ge=1, le=2)]
     num_train: Annotated[int, Field(ge=64, le=10**8)]
     num_test: Annotated[int, Field(ge=64, le=10**8)]
     num_judge: Annotated[int, Field(ge=64, le=10**8)]
 
 
+class ImageFolderParams(Section):
+    """The user's own pictures: where they are, and what else they do not say themselves."""
+
+    folder: str
+    test_fraction: Annotated[float, Field(gt=0.0, le=0.5)]
+    allow_flip: bool
+
+    @field_validator("folder")
+    @classmethod
+    def _is_below(cls, folder: str) -> str:
+        """Returns the folder if DVC can depend on it, here and on another machine."""
+        if not OWN_FOLDER.fullmatch(folder):
+            raise ValueError(
+                f"{short(folder)} is not allowed; expected a folder below this repository, named "
+                "from it, such as data/own"
+            )
+        one, others = f"{folder}/", [f"{made}/" for made in MADE]
+        if any(other.startswith(one) or one.startswith(other) for other in others):
+            raise ValueError(
+                f"{short(folder)} holds what the pipeline makes, or lies in it; expected a folder "
+                "of its own, such as data/own"
+            )
+        return folder
+
+
 class DataParams(Section):
     """What prepare reads."""
 
-    dataset: Literal["shapes", "fashion_mnist"]
+    dataset: Literal["shapes", "fashion_mnist", "image_folder"]
     seed: Seed
     image_size: ImageSize
     val_fraction: Annotated[float, Field(gt=0.0, le=0.5)]
     shapes: ShapesParams
+    image_folder: ImageFolderParams
 
 
 class TrainingParams(Section):
@@ -161,7 +192,7 @@ class SampleParams(Section):
     prior_steps: Count
     prior_eta: Probability
     prior_guidance: Guidance
-    prior_candidates: Annotated[int, Field(ge=1, le=64)]
+    prior_candidates: Candidates
     precision: Precision
 
 
@@ -172,6 +203,7 @@ class EvaluateParams(Section):
     neighbours: Annotated[int, Field(ge=1, lt=FEWEST_JUDGED)]
     kid_subsets: Count
     kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
+    inception: bool
 
 
 class SweepParams(Section):

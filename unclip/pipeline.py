@@ -1,175 +1,209 @@
-"""The trained system as one object: from captions to pictures in five lines.
+"""The trained system for scripts and notebooks: load, paint, vary, interpolate, edit.
 
-from pathlib import Path
-from unclip.pipeline import Settings, UnCLIP
+    from unclip.pipeline import UnCLIP
 
-system = UnCLIP.load(Path("models"))
-pictures = system.sample(["a large red circle"], seeds=[0], settings=settings)
+    system = UnCLIP.load("models")
+    circles = system.sample(["a large red circle"], num=4)   # (1, 4, 3, 32, 32) uint8
+    others = system.vary(circles[0, 0], num=8)               # (8, 3, 32, 32)
+    frames = system.edit(circles[0, 0], "a large red circle", "a large blue circle")
+
+Pictures are uint8 arrays, channels first; `figures.grid`, `figures.strip` and `figures.contact`
+make sheets of them. What is not named comes from the sample section of params.yaml, as on the
+command line, and any key of that section can be named: guidance, steps, sampler, prior_guidance and
+so on. Everything is computed in float32.
 """
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor
 
-from unclip.models.clip import CLIP
-from unclip.models.prior import Prior
-from unclip.models.unet import UNet
-from unclip.painter import (
-    ClipFacts,
-    Complete,
-    DecoderFacts,
-    Facts,
-    Loaded,
-    Painter,
-    require_steps,
-    slices,
+from unclip.defaults import EDIT_STRENGTH, FRAMES, ddim_changes, sample_params, vary_changes
+from unclip.errors import UserError
+from unclip.layout import models_in
+from unclip.manipulation import (
+    edited,
+    interpolated,
+    latent_of,
+    latent_of_prompt,
+    paint_each,
+    varied,
 )
-from unclip.params import ForwardProcess
-from unclip.sampling import Diffusion, Solver, reverse_diffusion
-from unclip.seeding import generator
+from unclip.painter import Latent
+from unclip.picture_files import names_picture, read_picture
+from unclip.revisions import fetch_models
+from unclip.system import Settings, System
 
-KINDS = ("clip", "prior", "decoder")
-
-
-class PriorFacts(Facts):
-    """Of the embeddings that the prior was trained on, D numbers each."""
-
-    diffusion: ForwardProcess
-    embed_mean: Annotated[list[Annotated[float, Field(ge=-1.0, le=1.0)]], Complete]
-    embed_std: Annotated[list[Annotated[float, Field(gt=0.0, le=1.0)]], Complete]
+Pictures = npt.NDArray[np.uint8]
+Source = str | Path | Pictures  # a picture file, or a picture (C, H, W) uint8 of the system's size
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to paint.
-
-    Attributes:
-        prior: how the prior is sampled.
-        decoder: how the decoder is sampled.
-        prior_candidates: embeddings drawn for each picture; the one with the highest dot product
-            with the caption's embedding is painted (unCLIP §2.2 draws two).
-        batch_size: pictures at once; changes speed, and a picture by no more than rounding.
-    """
-
-    prior: Solver
-    decoder: Solver
-    prior_candidates: int
-    batch_size: int
+class UnCLIP(System):
+    """CLIP, prior and decoder, ready to paint; attributes as of `painter.Painter`."""
 
     @classmethod
-    def of(cls, params: Any) -> "Settings":
-        """Returns the settings of the sample section of params.yaml."""
-        prior = Solver(
-            params.prior_sampler, params.prior_steps, params.prior_eta, params.prior_guidance
-        )
-        decoder = Solver(params.sampler, params.steps, params.eta, params.guidance)
-        return cls(prior, decoder, params.prior_candidates, params.batch_size)
+    def load(cls, models: str | Path, device: str = "cpu") -> Self:
+        """Returns the system in a folder, or in the folder `models` in it.
 
-
-class UnCLIP(Painter):
-    """CLIP, prior and decoder, ready to paint from captions; attributes as of `Painter`."""
-
-    def __init__(
-        self,
-        clip: CLIP,
-        prior: Prior,
-        decoder: UNet,
-        *,
-        facts: tuple[ClipFacts, PriorFacts, DecoderFacts],
-        configs: dict[str, dict[str, Any]],
-        hashes: dict[str, str],
-        device: str,
-    ) -> None:
-        clip_facts, prior_facts, decoder_facts = facts
-        super().__init__(
-            clip,
-            decoder,
-            facts=(clip_facts, decoder_facts),
-            configs=configs,
-            hashes=hashes,
-            device=device,
-        )
-        self.prior: Prior = prior.to(device)
-        self.prior_diffusion = Diffusion.of(prior_facts.diffusion)
-        self.embed_mean = torch.tensor(prior_facts.embed_mean, device=device)
-        self.embed_std = torch.tensor(prior_facts.embed_std, device=device)
-
-    @classmethod
-    def load(cls, models: Path, device: str = "cpu") -> Self:
-        """Returns the system in a folder with the folders clip, prior and decoder.
+        Args:
+            models: it holds the folders clip, prior and decoder.
+            device: "cpu", "cuda" or "mps".
 
         Raises:
             UserError: a network is missing, damaged, of another kind or does not fit the others.
         """
-        loaded = Loaded.of(models, KINDS)
-        clip, prior, decoder = (
-            loaded.build("clip", CLIP),
-            loaded.build("prior", Prior),
-            loaded.build("decoder", UNet),
-        )
-        clip_facts, decoder_facts = loaded.painter_facts()
-        prior_facts = loaded.facts("prior", PriorFacts, loaded.configs["clip"]["embed_dim"])
-        return cls(
-            clip,
-            prior,
-            decoder,
-            facts=(clip_facts, prior_facts, decoder_facts),
-            configs=loaded.configs,
-            hashes=loaded.hashes,
-            device=device,
-        )
+        return super().load(models_in(Path(models)), device)
 
-    @torch.inference_mode()
-    def sample_prior(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
-    ) -> Tensor:
-        """Returns image embeddings (N, D), unit norm, one for each prompt and its seed.
+    @classmethod
+    def from_revision(cls, rev: str, device: str = "cpu") -> Self:
+        """Returns the system that an experiment, commit, branch or tag has trained.
+
+        The current folder must be within the repository; nothing in it is changed.
 
         Raises:
-            UserError: as `read`, or more steps are asked for than the prior has timesteps.
+            UserError: as `load`, or its networks are neither in DVC's cache nor in its remote.
         """
-        require_steps("sample.prior_steps", settings.prior, self.prior_diffusion)
-        texts, index = self.read(prompts)
-        # What the captions leave in the transformer is the same at every step.
-        memory = self.prior.read(texts.encodings, texts.embeds, texts.mask)
-
-        def denoise(
-            x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, caption_index: Tensor
-        ) -> Tensor:
-            return self.prior.denoise(x_t, t, memory, caption_index, drop_mask)
-
-        count, parts = settings.prior_candidates, []
-        for rows in slices(len(prompts), settings.batch_size):
-            drawn = reverse_diffusion(
-                denoise,
-                {"caption_index": index[rows].repeat_interleave(count)},
-                [generator(seed, "prior noise", i) for seed in seeds[rows] for i in range(count)],
-                (self.embed_dim,),
-                self.prior_diffusion,
-                settings.prior,
-                device=self.device,
-            )
-            embeds = F.normalize(drawn * self.embed_std + self.embed_mean, dim=-1)
-            parts.append(_nearest(embeds.unflatten(0, (-1, count)), texts.embeds[index[rows]]))
-        return torch.cat(parts)
+        with tempfile.TemporaryDirectory() as folder:
+            fetch_models(rev, Path(folder))
+            return cls.load(folder, device)
 
     def sample(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
-    ) -> npt.NDArray[np.uint8]:
-        """Returns pictures (N, C, H, W) uint8, one for each prompt and its seed."""
-        embeds = self.sample_prior(prompts, seeds, settings)
-        return self.decode(embeds, prompts, seeds, settings.decoder, settings.batch_size)
+        self,
+        prompts: Sequence[str],
+        num: int | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Pictures:
+        """Returns pictures (R, N, C, H, W) uint8: a row for each prompt, in it `num` pictures.
 
+        Args:
+            prompts: R of them; a single string is one.
+            num: pictures of each prompt.
+            seed: of the first picture of a row; the next ones count up from it.
+            **options: keys of the sample section of params.yaml.
 
-def _nearest(candidates: Tensor, text_embeds: Tensor) -> Tensor:
-    """Returns of each row's candidates (B, count, D) the one nearest its caption, (B, D)."""
-    best = (candidates * text_embeds[:, None]).sum(dim=-1).argmax(dim=1)
-    return candidates[torch.arange(len(best), device=best.device), best]
+        Raises:
+            UserError: a prompt can not be read, or an option is unknown or out of bounds.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        params = sample_params({"num_per_prompt": num, "seed": seed} | options)
+        count = params.num_per_prompt
+        seeds = list(range(params.seed, params.seed + count)) * len(prompts)
+        every_prompt = [prompt for prompt in prompts for _ in range(count)]
+        pictures = self.paint(every_prompt, seeds, Settings.of(params))
+        return pictures.reshape(len(prompts), count, *self.picture_shape)
+
+    def vary(
+        self,
+        picture: Source,
+        num: int | None = None,
+        seed: int | None = None,
+        *,
+        invert: bool = False,
+        **options: Any,
+    ) -> Pictures:
+        """Returns pictures (N, C, H, W) uint8 that show what a picture shows (unCLIP §3.1).
+
+        Args:
+            picture: a file, brought to the system's size and channels, or an array.
+            num: how many.
+            seed: of the first; the next ones count up from it.
+            invert: paint from the picture's own noise, found by DDIM inversion. Then `eta` says how
+                far away it is led, 0.3 by default: 0 gives the picture back, 1 forgets it.
+            **options: as in `sample`.
+
+        Raises:
+            UserError: the picture can not be read, or as `sample`.
+        """
+        changes = {"num_per_prompt": num, "seed": seed} | options
+        params = sample_params(vary_changes(changes, invert=invert))
+        settings = Settings.of(params)
+        inverted_by = settings.decoder if invert else None
+        latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
+        return paint_each(self, varied(latent, params.num_per_prompt), settings.decoder)
+
+    def interpolate(
+        self,
+        start: Source,
+        end: Source,
+        frames: int = FRAMES,
+        seed: int | None = None,
+        *,
+        invert: bool = False,
+        **options: Any,
+    ) -> Pictures:
+        """Returns pictures (F, C, H, W) uint8 on the way from one to another (unCLIP §3.2).
+
+        Args:
+            start: a picture, as in `vary`, or a prompt: a string that names no file.
+            end: likewise.
+            frames: F, at least 2, with both ends.
+            seed: of the noise, and of what the prior draws.
+            invert: paint pictures from their own noise, so that the ends are the pictures; the
+                noise then goes from one to the other. Else it stays the same.
+            **options: as in `sample`.
+
+        Raises:
+            UserError: as `vary`.
+        """
+        params = sample_params(ddim_changes({"seed": seed} | options, invert=invert))
+        settings = Settings.of(params)
+        first, last = (self._latent(each, params.seed, settings, invert) for each in (start, end))
+        latents = interpolated(self, first, last, frames, slerp_noise=invert)
+        return paint_each(self, latents, settings.decoder)
+
+    def edit(
+        self,
+        picture: Source,
+        caption: str,
+        wanted: str,
+        frames: int = FRAMES,
+        seed: int | None = None,
+        *,
+        strength: float = EDIT_STRENGTH,
+        invert: bool = False,
+        **options: Any,
+    ) -> Pictures:
+        """Returns pictures (F, C, H, W) uint8 on the way from a picture to its edit (unCLIP §3.3).
+
+        Args:
+            picture: as in `vary`.
+            caption: what it shows.
+            wanted: what it is to show.
+            frames: F, at least 2; the first is the picture unedited.
+            seed: of the noise.
+            strength: how far the last goes towards the difference of the captions, 0..1.
+            invert: paint from the picture's own noise, so that the first is the picture itself.
+            **options: as in `sample`.
+
+        Raises:
+            UserError: as `vary`, or a caption can not be read.
+        """
+        params = sample_params(ddim_changes({"seed": seed} | options, invert=invert))
+        settings = Settings.of(params)
+        inverted_by = settings.decoder if invert else None
+        latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
+        latents = edited(self, latent, caption, wanted, strength, frames)
+        return paint_each(self, latents, settings.decoder)
+
+    def _picture(self, source: Source) -> Pictures:
+        """Returns a picture (C, H, W) of the system's size and channels."""
+        if isinstance(source, str | Path):
+            channels, size, _ = self.picture_shape
+            return read_picture(Path(source), size, channels)
+        if source.shape != self.picture_shape or source.dtype != np.uint8:
+            raise UserError(
+                f"picture: is {source.shape} of {source.dtype}; expected {self.picture_shape} of "
+                "uint8, channels first; give a file to have it brought to that"
+            )
+        return source
+
+    def _latent(self, source: Source, seed: int, settings: Settings, invert: bool) -> Latent:
+        """Returns the latent of a picture, or that of a prompt."""
+        if isinstance(source, str) and not names_picture(source):
+            return latent_of_prompt(self, source, seed, settings)
+        inverted_by = settings.decoder if invert else None
+        return latent_of(self, self._picture(source), seed, inverted_by)

@@ -1,9 +1,12 @@
 """PNG files with a note inside: the same picture and the same text give the same bytes."""
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
 from unclip.errors import UserError
@@ -20,6 +23,17 @@ def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | Non
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = encode_png(image, text)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(encoded)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_png(image: Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """Returns what `save_png` writes."""
     info = PngImagePlugin.PngInfo()
     for key, value in sorted((text or {}).items()):
         assert 0 < len(key) < 80, f"a PNG text key has 1 to 79 characters, not {len(key)}"
@@ -27,12 +41,14 @@ def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | Non
     # A picture's own metadata (a date, say) must not slip into the file beside the given text.
     bare = image.copy()
     bare.info = {}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        bare.save(temporary, format="PNG", pnginfo=info, compress_level=6)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    bare.save(stream, format="PNG", pnginfo=info, compress_level=6)
+    return stream.getvalue()
+
+
+def as_image(picture: npt.NDArray[np.uint8]) -> Image.Image:
+    """Returns a picture (C, H, W) uint8, grey or RGB, as a Pillow image."""
+    return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
 
 
 def read_png_text(path: str | Path) -> dict[str, str]:

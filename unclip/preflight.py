@@ -1,13 +1,19 @@
-"""What can be known before hours of work: that there is room for what it will write."""
+"""What can be known before hours of work: that there is room for it, and all that it will need."""
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from unclip.errors import UserError
+from unclip.machine import setting
 
 MARGIN = 3  # a stage's out, DVC's copy of it, and the one of the next experiment
 NETWORKS = 10**9  # bytes that all networks, their states and pictures may take, on top of the data
+INCEPTION_WEIGHTS = (
+    "expected torch-fidelity's weights-inception-2015-12-05-6726825d.pth, which its releases have; "
+    "set UNCLIP_INCEPTION_WEIGHTS to the file, or evaluate.inception to false"
+)
 
 
 def require_space(folder: Path, num_bytes: int, what: str) -> None:
@@ -32,3 +38,23 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
             f" ({MARGIN} times what it writes); make room: `dvc gc --workspace` removes checkpoints"
             " that no file here refers to"
         )
+
+
+def require_inception() -> Path:
+    """Returns the file of Inception's weights, which `evaluate.inception` asks for.
+
+    Raises:
+        UserError: the package that can read it is not installed, or there is no such file.
+    """
+    if find_spec("torch_fidelity") is None:
+        raise UserError(
+            "evaluate.inception: true needs a package that is not installed; "
+            "`pip install torch-fidelity`, or set it to false"
+        )
+    named = setting("inception_weights")
+    if named is None:
+        raise UserError(f"evaluate.inception: true needs Inception's weights; {INCEPTION_WEIGHTS}")
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; {INCEPTION_WEIGHTS}")
+    return path

@@ -27,13 +27,15 @@ class Bar:
         description: of the work.
         total: units of it.
         done: how many of them were done before.
+        shown: False shows nothing, where another process shows the same work.
     """
 
-    def __init__(self, description: str, total: int, done: int = 0) -> None:
+    def __init__(self, description: str, total: int, done: int = 0, shown: bool = True) -> None:
+        self._shown = shown
         self.description, self.total, self.done, self._before = description, total, done, done
         self._start = self._last_line = time.monotonic()
         self._rich: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -53,6 +55,8 @@ class Bar:
         if self._rich is not None:
             self._rich.update(self._task, advance=count, note=note)
             return
+        if not self._shown:
+            return
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
             self._last_line = now
@@ -68,9 +72,9 @@ class Bar:
 
 
 @contextmanager
-def progress(description: str, total: int, done: int = 0) -> Iterator[Bar]:
+def progress(description: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Bar]:
     """Returns a bar that is taken down when the work ends or fails."""
-    bar = Bar(description, total, done)
+    bar = Bar(description, total, done, shown)
     try:
         yield bar
     finally:

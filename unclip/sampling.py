@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unclip.diffusion.guidance import Model, guided, predict_x_start
+from unclip.diffusion.inversion import invert_ddim
+from unclip.diffusion.predictions import Predict
 from unclip.diffusion.samplers import SAMPLERS, Callback
 from unclip.diffusion.schedules import NoiseSchedule, make_schedule, sampling_timesteps
 from unclip.seeding import randn_per_sample
@@ -61,10 +63,15 @@ class Solver:
 
 
 def droppable(unet: nn.Module) -> Model:
-    """Returns a UNet as a Model: the unconditional branch drops the caption with the embedding."""
+    """Returns a UNet as a Model: the unconditional branch drops the caption with the embedding.
+
+    A condition `text_drop_mask` drops captions in both branches.
+    """
 
     def denoise(x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, **conditions: Tensor) -> Tensor:
-        output: Tensor = unet(x_t, t, drop_mask=drop_mask, text_drop_mask=drop_mask, **conditions)
+        output: Tensor = unet(
+            x_t, t, drop_mask=drop_mask, **{"text_drop_mask": drop_mask} | conditions
+        )
         return output
 
     return denoise
@@ -81,6 +88,7 @@ def reverse_diffusion(
     *,
     device: torch.device | str = "cpu",
     x_start_range: tuple[Tensor, Tensor] | None = None,
+    x_T: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Returns samples (B, *shape) float32 on the device, sample i drawn from generator i alone.
@@ -94,24 +102,68 @@ def reverse_diffusion(
         solver: how to go back.
         device: where to compute.
         x_start_range: the predicted x_start is clipped to it; None for embeddings.
+        x_T: (B, *shape) noise to start from, on the device; None starts from the generators'.
         callback: see `samplers.Sampler`.
     """
 
     def draw_noise(x_t: Tensor) -> Tensor:
         return randn_per_sample(shape, generators).to(x_t)
 
-    predict = predict_x_start(
-        guided(model, dict(conditions), solver.guidance),
-        diffusion.noise_schedule,
-        diffusion.prediction_type,
-        x_start_range,
-    )
+    # Drawn even where it is not used, so that no later noise is what a picture may start from.
+    first = randn_per_sample(shape, generators).to(device)
     return SAMPLERS[solver.sampler](
-        predict,
-        randn_per_sample(shape, generators).to(device),
+        _predict(model, conditions, diffusion, solver.guidance, x_start_range),
+        first if x_T is None else x_T,
         diffusion.noise_schedule,
         sampling_timesteps(diffusion.num_timesteps, solver.steps),
         eta=solver.eta,
         draw_noise=draw_noise,
         callback=callback,
+    )
+
+
+@torch.inference_mode()
+def inverse_diffusion(
+    model: Model,
+    conditions: Mapping[str, Tensor],
+    x_start: Tensor,
+    diffusion: Diffusion,
+    solver: Solver,
+    *,
+    x_start_range: tuple[Tensor, Tensor] | None = None,
+    evaluations: int,
+) -> Tensor:
+    """Returns the noise x_T, (B, ...), from which `reverse_diffusion` makes x_start again.
+
+    Args:
+        model: as in `reverse_diffusion`, like the next and those not named here.
+        conditions: what the model is given, each (B, ...).
+        x_start: (B, ...) data.
+        diffusion: the forward process the model was trained with.
+        solver: how it will be gone back: by ddim with eta 0 to be exact.
+        x_start_range: the predicted x_start is clipped to it.
+        evaluations: of the model a step (see `inversion.invert_ddim`).
+    """
+    return invert_ddim(
+        _predict(model, conditions, diffusion, solver.guidance, x_start_range),
+        x_start,
+        diffusion.noise_schedule,
+        sampling_timesteps(diffusion.num_timesteps, solver.steps),
+        evaluations=evaluations,
+    )
+
+
+def _predict(
+    model: Model,
+    conditions: Mapping[str, Tensor],
+    diffusion: Diffusion,
+    guidance: float,
+    x_start_range: tuple[Tensor, Tensor] | None,
+) -> Predict:
+    """Returns `predict(x_t, t)` of a model under guidance; arguments as in `reverse_diffusion`."""
+    return predict_x_start(
+        guided(model, dict(conditions), guidance),
+        diffusion.noise_schedule,
+        diffusion.prediction_type,
+        x_start_range,
     )

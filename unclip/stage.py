@@ -9,8 +9,15 @@ from typing import Any
 
 from unclip.errors import UserError
 from unclip.layout import Layout
-from unclip.orphan import end_with_dvc
+from unclip.orphan import end_with_dvc, end_with_launcher
 from unclip.params import Params, load_params
+from unclip.preflight import require_inception
+from unclip.processes import (
+    has_another_failed_before,
+    is_lost_connection,
+    num_to_start,
+    run_in,
+)
 from unclip.yaml12 import load_yaml
 
 
@@ -29,7 +36,7 @@ def declared(dvc_yaml: Path, stage: str, what: str) -> list[str]:
         ) from None
 
 
-def main(stage: str, run: Callable[..., None]) -> None:
+def main(stage: str, run: Callable[..., None], *, is_shared: bool = False) -> None:
     """Runs a stage in the current folder and ends the process with its exit status.
 
     All of params.yaml is validated; `run(layout, **sections)` is handed only what dvc.yaml lists
@@ -38,11 +45,17 @@ def main(stage: str, run: Callable[..., None]) -> None:
     Args:
         stage: its name in dvc.yaml.
         run: its work.
+        is_shared: whether several processes can share that work, if the machine's settings ask so.
     """
     # As Ctrl-C: with statements are left in order, and the status is not 0.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_dvc()
-    sys.exit(exit_status(stage, run, Layout()))
+    end_with_launcher()
+    try:
+        status = exit_status(stage, run, Layout(), is_shared=is_shared)
+    finally:  # it ends anyway: a late signal would only add a traceback
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def handed(params: Params, keys: list[str]) -> dict[str, Any]:
@@ -64,22 +77,46 @@ def handed(params: Params, keys: list[str]) -> dict[str, Any]:
     return sections
 
 
-def exit_status(stage: str, run: Callable[..., None], layout: Layout) -> int:
-    """Returns 0 when the stage did its work, else prints one line for the user."""
+def exit_status(
+    stage: str, run: Callable[..., None], layout: Layout, *, is_shared: bool = False
+) -> int:
+    """Returns 0 when the stage did its work, else prints one line for the user.
+
+    Of several processes that share the work only the first to fail prints: the others fail because
+    it did.
+    """
     try:
         params = load_params(layout.params)
-        run(layout, **handed(params, declared(layout.root / "dvc.yaml", stage, "params")))
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that can not be written to
-        print(
-            f"error: {stage}: {' '.join(str(error).split())}; mend that, and `dvc repro` goes on",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print(f"error: {stage} was interrupted; `dvc repro` goes on with it", file=sys.stderr)
-        return 130
+        if params.evaluate.inception:
+            require_inception()  # at the first stage, and not after all trainings
+        sections = handed(params, declared(layout.root / "dvc.yaml", stage, "params"))
+        if (count := num_to_start(stage, is_shared)) > 1:
+            return run_in(count, stage)
+        run(layout, **sections)
+    except (Exception, KeyboardInterrupt) as error:
+        if not has_another_failed_before():
+            for line in _explained(stage, error):
+                print(f"error: {line}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
+
+
+def _explained(stage: str, error: BaseException) -> list[str]:
+    """Returns what to tell the user of an error.
+
+    Raises:
+        BaseException: that error, where nothing is known of it; the traceback is what is needed.
+    """
+    if isinstance(error, UserError):
+        return str(error).splitlines()
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError):  # a full disk, a folder that can not be written to
+        return [f"{stage}: {said}; mend that, and `dvc repro` goes on"]
+    if isinstance(error, KeyboardInterrupt):
+        return [f"{stage} was interrupted; `dvc repro` goes on with it"]
+    if is_lost_connection(error):
+        return [
+            f"{stage}: another of its processes ended without a word (killed, or out of memory?); "
+            "`dvc repro` goes on with it"
+        ]
+    raise error

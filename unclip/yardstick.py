@@ -1,5 +1,6 @@
 """Real pictures as the yardstick of painted ones: every figure of one set, each with its margin."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ class Yardstick:
     def figures(self, features: Tensor, captions: Tensor) -> dict[str, float]:
         """Returns all figures of a set of pictures, the 95 % margin of each as `<name>_margin`.
 
+        Left out is what can not be said of so few pictures: the diversity within captions where no
+        caption has two.
+
         Args:
             features: (N, F), the judge's, of pictures that are not among the real ones.
             captions: (N,), whole numbers, what each was to show.
@@ -93,4 +97,9 @@ class Yardstick:
             name: jackknife_margin(statistic, len(features), seed=self.seed)
             for name, statistic in of_a_part.items()
         }
-        return figures | {f"{name}_margin": margin for name, margin in margins.items()}
+        figures |= {f"{name}_margin": margin for name, margin in margins.items()}
+        return {
+            name: value
+            for name, value in figures.items()
+            if not (name.startswith("diversity") and math.isnan(value))
+        }

@@ -6,42 +6,25 @@ Nothing here imports torch on its own: it takes seconds, and a user's mistakes a
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from unclip.errors import UserError
-from unclip.layout import Layout
-from unclip.params import SampleParams, load_params, validate_params
+from unclip.layout import Layout, models_in
+from unclip.revisions import fetch_models
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from unclip.machine import Machine
     from unclip.painting import Pictures
-    from unclip.pipeline import UnCLIP
+    from unclip.system import System
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SHOWN_WORDS = 12  # of those that a model knows, in a warning
 LONGEST_NAME = 40  # characters of a prompt in a file name, which may hold 255 bytes
-
-
-def sample_params(changes: Mapping[str, Any]) -> SampleParams:
-    """Returns the sample section of params.yaml with some values changed, validated as a whole.
-
-    Args:
-        changes: options by the key that they stand for; None is an option that was not given.
-
-    Raises:
-        UserError: a value is out of bounds.
-    """
-    raw = load_params(Layout(REPOSITORY).params).model_dump()
-    raw["sample"] |= {key: value for key, value in changes.items() if value is not None}
-    return validate_params(raw, where="options").sample
 
 
 @contextmanager
@@ -61,30 +44,8 @@ def checkpoints(rev: str | None, source: Path | None) -> Iterator[Path]:
         yield _require_trained(source or Path())
         return
     with tempfile.TemporaryDirectory() as folder:
-        _fetch(rev, Path(folder))
+        fetch_models(rev, Path(folder))
         yield _require_trained(Path(folder))
-
-
-def _fetch(rev: str, folder: Path) -> None:
-    """Brings the checkpoints of a revision into a folder, from DVC's cache or remote."""
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
-
-    try:
-        files = DVCFileSystem(".", rev=rev)
-        files.get("models", str(folder / "models"), recursive=True)
-    except (DvcException, SCMError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"--rev {rev}: its checkpoints can not be had ({reason}); `dvc exp show` and `git log` "
-            "name what there is, `dvc fetch` brings what is not on this machine"
-        ) from None
-
-
-def models_in(folder: Path) -> Path:
-    """Returns the folder of the networks themselves."""
-    return folder / "models" if (folder / "models").is_dir() else folder
 
 
 def _require_trained(folder: Path) -> Path:
@@ -96,17 +57,17 @@ def _require_trained(folder: Path) -> Path:
     return folder
 
 
-def open_system(folder: Path, precision: str) -> "tuple[UnCLIP, Machine]":
+def open_system(folder: Path, precision: str) -> "tuple[System, Machine]":
     """Returns the system that `checkpoints` gave the folder of, and the machine it paints on.
 
     Raises:
         UserError: a network is missing, damaged, of another kind or does not fit the others.
     """
     from unclip.machine import open_machine
-    from unclip.pipeline import UnCLIP
+    from unclip.system import System
 
     machine = open_machine(precision)
-    return UnCLIP.load(models_in(folder), machine.device), machine
+    return System.load(models_in(folder), machine.device), machine
 
 
 def make_folder(out: Path) -> None:
@@ -135,13 +96,6 @@ def real_rows(folder: Path, prompts: Sequence[str], shape: tuple[int, ...]) -> "
     return real_pictures(data, prompts) if fits else None
 
 
-def as_image(picture: "Pictures") -> "Image.Image":
-    """Returns a picture (C, H, W) uint8 as a Pillow image."""
-    from PIL import Image
-
-    return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
-
-
 def slugs(prompts: Sequence[str]) -> list[str]:
     """Returns a file name for each prompt; prompts that would share one are numbered."""
     found: list[str] = []
@@ -152,7 +106,7 @@ def slugs(prompts: Sequence[str]) -> list[str]:
     return found
 
 
-def warn_of_unknown_words(prompts: Sequence[str], system: "UnCLIP") -> None:
+def warn_of_unknown_words(prompts: Sequence[str], system: "System") -> None:
     """Says which words of the prompts no training caption had, and some that it had."""
     console = Console(stderr=True, highlight=False)
     for prompt in prompts:

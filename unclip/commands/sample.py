@@ -1,20 +1,20 @@
 """`python cli.py sample`: pictures of prompts."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unclip.commands.common import (
-    as_image,
     checkpoints,
     make_folder,
     open_system,
     real_rows,
-    sample_params,
     say_where,
     slugs,
     warn_of_unknown_words,
 )
+from unclip.defaults import sample_params
 from unclip.params import SampleParams
 from unclip.progress import progress
 
@@ -48,9 +48,9 @@ def paint(
 def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path) -> None:
     # Torch takes seconds to import; every check that needs none of it stands above.
     from unclip.figures import grid
-    from unclip.painting import paint_rows, provenance
-    from unclip.pipeline import Settings
-    from unclip.png import save_png
+    from unclip.painting import call_note, paint_rows, provenance
+    from unclip.png import as_image, save_png
+    from unclip.system import Settings
     from unclip.tokenizer import tokenize
 
     system, machine = open_system(folder, sample.precision)
@@ -61,12 +61,13 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     with progress("painting", len(prompts) * len(seeds)) as bar, machine.accelerator.autocast():
         rows = paint_rows(system, prompts, seeds, settings, progress=bar.advance)
-    text = provenance(system, settings, machine.precision)
+    text = provenance(system, settings, machine.precision) | {"command": "sample"}
+    text |= call_note(prompts, seeds, settings.batch_size)
+    index = itertools.count()
     for prompt, slug, row in zip(prompts, slugs(prompts), rows, strict=True):
         for seed, picture in zip(seeds, row, strict=True):
-            note = text | {"prompt": prompt, "seed": str(seed)}
+            note = text | {"prompt": prompt, "seed": str(seed), "index": str(next(index))}
             save_png(as_image(picture), out / f"{slug}_seed{seed}.png", note)
-    sheet = text | {"prompts": "\n".join(prompts), "seeds": " ".join(map(str, seeds))}
     real = real_rows(folder, prompts, rows.shape[2:])
-    save_png(grid(rows, prompts, real), out / "grid.png", sheet)
+    save_png(grid(rows, prompts, real), out / "grid.png", text)
     say_where(out / "grid.png", len(prompts) * len(seeds))

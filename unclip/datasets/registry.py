@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from unclip.datasets import fashion_mnist, shapes
+from unclip.datasets import fashion_mnist, image_folder, shapes
 from unclip.datasets.base import DatasetSource
 from unclip.errors import UserError
 
 DATASETS: dict[str, Callable[..., DatasetSource]] = {
     "fashion_mnist": fashion_mnist.load,
+    "image_folder": image_folder.load,
     "shapes": shapes.load,
 }
 

@@ -84,8 +84,12 @@ def mean_and_std(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[fl
     return means, stds
 
 
-def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
-    """Returns which training pictures are for validation, (N,) bool."""
+def num_validation(num_pictures: int, val_fraction: float) -> int:
+    """Returns how many of the training pictures are for validation.
+
+    Raises:
+        UserError: all of them, or none.
+    """
     num_val = round(val_fraction * num_pictures)
     if not 0 < num_val < num_pictures:
         raise UserError(
@@ -93,6 +97,12 @@ def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Cho
             f"validation and {num_pictures - num_val} for training; expected at least 1 of each; "
             "change it or take more pictures"
         )
+    return num_val
+
+
+def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
+    """Returns which training pictures are for validation, (N,) bool."""
+    num_val = num_validation(num_pictures, val_fraction)
     draw = generator(seed, "validation split")
     order = torch.randperm(num_pictures, generator=draw, dtype=torch.int32)
     chosen = np.zeros(num_pictures, dtype=np.bool_)

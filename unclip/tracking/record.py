@@ -8,8 +8,8 @@ from PIL import Image
 
 from unclip.tracking.address import EXPERIMENTS, VIEW, describe_uri, is_tracking_on, store_lock
 from unclip.tracking.display import changed_params, describe, headlines, table_view
+from unclip.tracking.lineage import find_trainings
 from unclip.tracking.store import (
-    STAGES,
     Point,
     Run,
     Store,
@@ -92,7 +92,7 @@ def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str
     label = name or f"{commit[:7]} {contents.digest[:8]}".strip()
     run_id = store.create_run(EXPERIMENTS, label, {"digest": contents.digest}, now_ms())
     try:
-        links = _find_stage_runs(store, contents)
+        links = find_trainings(store, contents.checkpoints)
         store.log_params(run_id, contents.params)
         store.log_points(run_id, _points(contents))
         _log_files(store, run_id, workspace, contents)
@@ -109,6 +109,7 @@ def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str
             "mlflow.source.git.commit": commit,
             "mlflow.note.content": describe(contents, links, run_id, commit, name, state),
             **{f"stage_run.{run.tags.get('stage', kind)}": run.id for kind, run in links.items()},
+            **{f"checkpoint.{kind}": value for kind, value in contents.checkpoints.items()},
         }
         store.set_tags(run_id, {key: value for key, value in tags.items() if value})
         store.set_tags(run_id, {"complete": "true"})
@@ -145,17 +146,6 @@ def _log_files(store: Store, run_id: str, workspace: Path, contents: Contents) -
 def _show(store: Store, run_id: str, path: Path, key: str, step: int) -> None:
     with Image.open(path) as image:
         store.log_image(run_id, image.convert("RGB"), key, step)
-
-
-def _find_stage_runs(store: Store, contents: Contents) -> dict[str, Run]:
-    """Returns kind of model → the run that made its checkpoint, found by the hash of it."""
-    links = {}
-    for kind, output_hash in contents.checkpoints.items():
-        runs = store.find_runs(STAGES, {"output_hash": output_hash})
-        finished = [run for run in runs if run.status == "FINISHED"]
-        if runs:
-            links[kind] = (finished or runs)[0]
-    return links
 
 
 def _choose_columns(store: Store, contents: Contents) -> None:

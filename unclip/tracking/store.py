@@ -39,6 +39,8 @@ NOTES = {
 }
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 TAGS_PER_BATCH = 100
+# Tables and columns with folders of registered models, which move with those of runs.
+PLACES_OF_MODELS = {"logged_models": "artifact_location", "model_versions": "storage_location"}
 
 
 class TrackingError(Exception):
@@ -234,13 +236,13 @@ def _prepare_database(database: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         if {"experiments", "runs"} <= tables:
-            _follow_move(connection, (database.parent / "mlruns").as_uri())
+            _follow_move(connection, (database.parent / "mlruns").as_uri(), tables)
         connection.commit()
     finally:
         connection.close()
 
 
-def _follow_move(connection: sqlite3.Connection, here: str) -> None:
+def _follow_move(connection: sqlite3.Connection, here: str, tables: set[str]) -> None:
     rows = connection.execute(
         "SELECT experiment_id, artifact_location FROM experiments WHERE name IN (?, ?)",
         (EXPERIMENTS, STAGES),
@@ -258,6 +260,13 @@ def _follow_move(connection: sqlite3.Connection, here: str) -> None:
             " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
             (here, len(old) + 1, experiment_id, len(old), old),
         )
+        for table, column in PLACES_OF_MODELS.items():
+            if table in tables:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                    f" WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
+                )
 
 
 def _explain(error: Exception, root: Path) -> str:

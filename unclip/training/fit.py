@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -20,6 +21,7 @@ from unclip.errors import UserError
 from unclip.progress import progress
 from unclip.training.loop import LossFunction, Step, train
 from unclip.training.optim import lr_at, make_ema, make_optimizer
+from unclip.training.share import Share
 from unclip.training.state import Snapshot, TrainingState
 
 ROWS_OF_HISTORY = 200  # about as many points as a plot can show
@@ -110,15 +112,17 @@ def fit(
     *,
     stage: str,
     accelerator: Any,
-    log: MetricLog,
-    history_path: Path,
+    log: MetricLog | None,
+    history_path: Path | None,
     ema_decay: float | None = None,
     hooks: tuple[Hook, ...] = (),
     state: TrainingState | None = None,
 ) -> Fitted:
     """Returns the trained weights: with EMA its last ones, else those of the lowest val_loss.
 
-    A training that was interrupted goes on from its state, and ends in the same bytes.
+    A training that was interrupted goes on from its state, and ends in the same bytes. Where
+    several processes share it, all end with the same weights; only the first is given what it
+    writes to.
 
     Args:
         model: moved to the device and trained in place.
@@ -127,8 +131,8 @@ def fit(
         recipe: optimizer, rates and lengths.
         stage: names the training in progress, errors and draws.
         accelerator: Hugging Face Accelerate's.
-        log: takes the figures as they come.
-        history_path: where the curves are written.
+        log: takes the figures as they come; None forgets them.
+        history_path: where the curves are written; None writes none.
         ema_decay: None trains without EMA.
         hooks: further work at intervals.
         state: where the training is kept while it lasts; None keeps nothing.
@@ -140,14 +144,18 @@ def fit(
     training = Training.start(
         model, loss_function, recipe, stage=stage, accelerator=accelerator, ema_decay=ema_decay
     )
-    ledger, first_step = Ledger(stage), 0
-    if (snapshot := state.load()) is not None:
+    ledger, first_step, leads = Ledger(stage), 0, Share.of(accelerator).leads
+    snapshot = _as_the_first_has_it(state.load())
+    if snapshot is not None:
         first_step = snapshot.step
         training.restore(snapshot.tensors)
         ledger.restore(snapshot)
-        print(f"{stage}: goes on from step {first_step} of {recipe.train_steps}", file=sys.stderr)
-        for row in ledger.history.rows:  # the run that MLflow has of them ended with its process
-            log.log_metrics(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
+        if leads:
+            goes_on = f"{stage}: goes on from step {first_step} of {recipe.train_steps}"
+            print(goes_on, file=sys.stderr)
+        if log is not None:  # the run that MLflow has of these rows ended with its process
+            for row in ledger.history.rows:
+                log.log_metrics(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
         for hook in hooks:
             hook.go_on()
     log_every = max(1, recipe.train_steps // ROWS_OF_HISTORY)
@@ -157,9 +165,10 @@ def fit(
 
     def record(step: int, figures: dict[str, float]) -> None:
         ledger.history.add(step, figures)
-        log.log_metrics(step, figures)
+        if log is not None:
+            log.log_metrics(step, figures)
 
-    with progress(stage, recipe.train_steps, done=first_step) as bar:
+    with progress(stage, recipe.train_steps, done=first_step, shown=leads) as bar:
         for result in training.steps(first_step):
             ledger.recent.append(result)
             bar.advance(note=ledger.note)
@@ -182,7 +191,8 @@ def fit(
                 ledger.require_finite()
                 state.save(ledger.snapshot(result.step, training.tensors()))
     state.finish()
-    ledger.history.write(history_path)
+    if history_path is not None:
+        ledger.history.write(history_path)
     assert ledger.best is not None, "train_steps is at least 1"
     return ledger.best
 
@@ -334,6 +344,12 @@ class Ledger:
         if "kept_step" in facts:
             weights = _part(snapshot.tensors, "best")
             self.best = Fitted(weights, facts["kept_step"], facts["metrics"])
+
+
+def _as_the_first_has_it(snapshot: Snapshot | None) -> Snapshot | None:
+    """Returns the first process's snapshot, which the others have not loaded."""
+    found: Snapshot | None = broadcast_object_list([snapshot])[0]
+    return found
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from unclip.seeding import derive_seed
+from unclip.training.share import Share
 
 LossFunction = Callable[[nn.Module, int], Tensor]
 
@@ -20,8 +21,8 @@ class Step:
 
     Attributes:
         step: 1 is the first.
-        loss: of this step's batch, before the update; a scalar left on the device, because reading
-            it would make the next step wait.
+        loss: of this step's whole batch, before the update; a scalar left on the device, because
+            reading it would make the next step wait.
         grad_norm: of all gradients together, before clipping; likewise.
         lr: the learning rate that was used.
     """
@@ -53,7 +54,8 @@ def train(
 
     Args:
         model: in train mode, prepared by `accelerator` together with `optimizer`.
-        loss_function: the loss of the batch of a step (0 is the first), a scalar.
+        loss_function: the loss of the batch of a step (0 is the first), a scalar; where several
+            processes share it, their mean is.
         optimizer: updated once a step.
         learning_rate: the rate of a step.
         accelerator: Hugging Face Accelerate's, for precision and backward.
@@ -64,8 +66,10 @@ def train(
         grad_clip: the largest norm of all gradients together.
         ema: follows the model after each step.
     """
+    share = Share.of(accelerator)
+    dropout = f"{purpose} dropout {share.index or ''}".rstrip()  # each process drops out for itself
     for index in range(first_step, train_steps):
-        torch.manual_seed(derive_seed(seed, f"{purpose} dropout", index))
+        torch.manual_seed(derive_seed(seed, dropout, index))
         lr = learning_rate(index)
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -77,4 +81,5 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update_parameters(accelerator.unwrap_model(model))
-        yield Step(index + 1, loss.detach(), grad_norm.detach(), lr)
+        mean_loss = accelerator.reduce(loss.detach(), "mean")
+        yield Step(index + 1, mean_loss, grad_norm.detach(), lr)

@@ -1,5 +1,6 @@
 """What every training stage does around its own work: keep a state, fit, record."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from unclip.preflight import require_space
 from unclip.stage import declared
 from unclip.tracking.live import StageRun
 from unclip.training.fit import Fitted, Hook, fit
+from unclip.training.share import Share
 from unclip.training.state import key_of, open_state
 
 COPIES_IN_A_STATE = 5  # weights, EMA, the optimizer's two moments, best weights so far
@@ -48,7 +50,9 @@ def trained(
 ) -> Iterator[tuple[Fitted, StageRun]]:
     """Gives the trained weights and the stage's run in MLflow, to save and to add figures to.
 
-    The checkpoint saved inside is then named in the run by its hash.
+    The checkpoint saved inside is then named in the run by its hash. Of several processes that
+    share the training only the first comes back: the others end here, since one is enough for what
+    is left.
 
     Args:
         stage: its name in dvc.yaml.
@@ -59,30 +63,39 @@ def trained(
         hooks: further work at intervals, given the run.
         made: a folder that this work writes into.
         other_bytes: what the stage writes beside its checkpoint, about.
+
+    Raises:
+        UserError: there is too little room, or the batches can not be shared.
+        SystemExit: this is not the first process, and it has done its part.
     """
-    kind = MODEL_OF_STAGE[stage]
+    kind, accelerator = MODEL_OF_STAGE[stage], machine.accelerator
+    share = Share.of(accelerator)
+    share.require_even(recipe.batch_size, f"{kind}.batch_size")
     model = task.new_model()
+    fit_it = functools.partial(
+        fit,
+        model,
+        task.loss,
+        task.validate,
+        recipe,
+        stage=stage,
+        accelerator=accelerator,
+        ema_decay=getattr(recipe, "ema_decay", None),
+    )
+    if not share.leads:
+        fit_it(log=None, history_path=None)
+        accelerator.end_training()
+        raise SystemExit(0)
     num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
     room = num_bytes * (1 + COPIES_IN_A_STATE) + other_bytes + CURVES_AND_PICTURES
     require_space(layout.root, room, stage)
     key = _key(stage, recipe, layout, machine)
     with (
         open_state(states_folder(), stage, key, made, room) as state,
-        StageRun(stage, {kind: recipe.model_dump()}, {"precision": machine.precision}) as log,
+        StageRun(stage, {kind: recipe.model_dump()}, _tags(machine)) as log,
     ):
-        fitted = fit(
-            model,
-            task.loss,
-            task.validate,
-            recipe,
-            stage=stage,
-            accelerator=machine.accelerator,
-            log=log,
-            history_path=layout.history(stage),
-            ema_decay=getattr(recipe, "ema_decay", None),
-            hooks=hooks(log),
-            state=state,
-        )
+        fitted = fit_it(log=log, history_path=layout.history(stage), hooks=hooks(log), state=state)
+        accelerator.end_training()
         yield fitted, log
         log.set_tags({"output_hash": weights_hash(layout.model(kind))})
 
@@ -90,6 +103,11 @@ def trained(
 def states_folder() -> Path:
     """Returns where trainings keep their states, also those in DVC's temporary workspaces."""
     return main_repository() / ".state"
+
+
+def _tags(machine: Machine) -> dict[str, str]:
+    """Returns what the run in MLflow says of the machine."""
+    return {"precision": machine.precision, "processes": str(Share.of(machine.accelerator).count)}
 
 
 def _key(stage: str, recipe: Any, layout: Layout, machine: Machine) -> str | None:
@@ -102,6 +120,7 @@ def _key(stage: str, recipe: Any, layout: Layout, machine: Machine) -> str | Non
         "device": machine.device,
         "precision": machine.precision,
         "threads": torch.get_num_threads(),
+        "processes": Share.of(machine.accelerator).count,
         "torch": torch.__version__,
     }
     return key_of(facts, layout.root, declared(dvc_yaml, stage, "deps"))

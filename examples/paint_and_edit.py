@@ -1,0 +1,44 @@
+"""Paint, vary and edit from Python: python examples/paint_and_edit.py [MODELS] [OUT]
+
+Without MODELS it takes the Fashion-MNIST system that comes with the code, so that nothing need be
+trained before. Writes three sheets into OUT, samples/example by default.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from unclip.figures import grid, strip
+from unclip.pipeline import UnCLIP
+from unclip.png import save_png
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SNEAKER, BOOT = "An image of a sneaker", "An image of an ankle boot"
+
+
+def main(models: Path, out: Path) -> None:
+    """Writes grid.png, varied.png and edited.png."""
+    system = UnCLIP.load(models)
+    print("knows words such as", ", ".join(sorted(system.words)[:12]))
+
+    prompts = [SNEAKER, BOOT]
+    pictures = system.sample(prompts, num=6, seed=0, guidance=1.5)  # (2, 6, 1, 32, 32) uint8
+    save_png(grid(pictures, prompts), out / "grid.png")
+
+    sneaker = pictures[0, 0]
+    others = system.vary(sneaker, num=6)  # (6, 1, 32, 32)
+    save_png(
+        strip(others, "like it", ["other noise"] + [""] * 5, (sneaker, None)), out / "varied.png"
+    )
+
+    way = system.edit(sneaker, SNEAKER, BOOT, frames=7)  # (7, 1, 32, 32)
+    headings = [f"{i / 6:.2f}" for i in range(7)]
+    save_png(strip(way, f"{SNEAKER} → {BOOT}", headings, (sneaker, None)), out / "edited.png")
+    print(f"{out}: grid.png, varied.png and edited.png")
+
+
+if __name__ == "__main__":
+    given = [Path(word) for word in sys.argv[1:]]
+    defaults = [REPOSITORY / "pretrained" / "fashion_mnist", Path("samples/example")]
+    main(*(given + defaults[len(given) :]))

@@ -1,0 +1,346 @@
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_folders import make_folder, rows_of, write_csv, write_jsonl, write_pictures
+from PIL import Image
+
+from unclip.data import Prepared
+from unclip.datasets import image_folder
+from unclip.datasets.attributes import MOST_VALUES, MOST_WORDS
+from unclip.datasets.base import DatasetSource
+from unclip.datasets.metadata import SHOWN, Problems
+from unclip.datasets.own_folder import OwnFolder, read_folder
+from unclip.datasets.writer import write_prepared
+from unclip.errors import UserError
+
+SIDE = 10
+
+
+def load(folder: Path, **changes: object) -> DatasetSource:
+    options = {"image_size": SIDE, "seed": 0, "raw_dir": folder, "text_length": 64}
+    options |= {"test_fraction": 0.5, "allow_flip": False}
+    return image_folder.load(folder=folder, **(options | changes))
+
+
+def read(folder: Path, text_length: int = 64) -> tuple[OwnFolder, list[str]]:
+    problems = Problems()
+    return read_folder(folder, text_length, problems), problems.lines
+
+
+def pictures(split) -> np.ndarray:
+    return split.images[0 : split.images.shape[0]]
+
+
+def on_disk(folder: Path, name: str) -> np.ndarray:
+    with Image.open(folder / name) as image:
+        return np.asarray(image).transpose(2, 0, 1)
+
+
+# What is read
+
+
+def test_every_picture_stands_beside_its_own_caption_and_attributes(tmp_path):
+    captions = [f"a {c} {t}" for c, t in itertools.product("abc", ("cup", "hat"))]
+    folder = make_folder(tmp_path / "own", 60, text=captions, kind=["x", "y", "z", "y"])
+    source = load(folder)
+    rows = {on_disk(folder, row["file_name"]).tobytes(): row for row in json_rows(folder)}
+    seen = 0
+    for split in (source.train, source.test):
+        for pixels, caption, (kind,) in zip(
+            pictures(split), split.caption_index, split.attributes, strict=True
+        ):
+            row = rows[pixels.tobytes()]
+            assert source.captions[caption] == row["text"]
+            assert source.attribute_values[0][kind] == row["kind"]
+            seen += 1
+    assert seen == 60
+    assert source.attribute_names == ["kind"]
+
+
+def json_rows(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+
+
+def test_csv_says_the_same_as_jsonl(tmp_path):
+    captions = ['a "red", round apple', "une pomme à gauche", "x, y"]
+    rows = rows_of(45, text=captions, weight=[1, 2.5, 3])
+    write_jsonl(tmp_path / "a", rows)
+    write_csv(tmp_path / "b", rows)
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        write_pictures(folder, [str(row["file_name"]) for row in rows])
+    one, other = load(tmp_path / "a"), load(tmp_path / "b")
+    assert one.captions == other.captions == captions
+    assert one.attribute_values == other.attribute_values == [["1", "2.5", "3"]]
+    for name in ("train", "test"):
+        mine, others = getattr(one, name), getattr(other, name)
+        assert (pictures(mine) == pictures(others)).all()
+        assert (mine.caption_index == others.caption_index).all()
+        assert (mine.attributes == others.attributes).all()
+
+
+def test_it_is_prepared_as_any_other_data_set(tmp_path):
+    folder = make_folder(tmp_path / "own", 60)
+    source = load(folder)
+    write_prepared(tmp_path / "p", source, image_size=SIDE, val_fraction=0.2, seed=0)
+    prepared = Prepared(tmp_path / "p")
+    assert prepared.counts == {"train": 24, "val": 6, "test": 30}
+    assert prepared.channels == 3
+    everything = np.concatenate([prepared.split(name).images for name in prepared.counts])
+    assert {p.tobytes() for p in everything} == {
+        on_disk(folder, row["file_name"]).tobytes() for row in json_rows(folder)
+    }
+    assert not prepared.allow_flip
+
+
+def test_pictures_are_decoded_when_their_slice_is_read(tmp_path, monkeypatch):
+    source = load(make_folder(tmp_path / "own", 40))
+    decoded = []
+    monkeypatch.setattr(
+        image_folder,
+        "read_picture",
+        lambda path, size, channels: (
+            decoded.append(path.name) or np.zeros((channels, size, size), np.uint8)
+        ),
+    )
+    assert source.train.images[3:5].shape == (2, 3, SIDE, SIDE)
+    assert len(decoded) == 2
+
+
+def test_a_picture_in_a_folder_below_is_found(tmp_path):
+    rows = [row | {"file_name": f"deep/er/{row['file_name']}"} for row in rows_of(40)]
+    write_jsonl(tmp_path / "own", rows)
+    write_pictures(tmp_path / "own", [str(row["file_name"]) for row in rows])
+    assert load(tmp_path / "own").train.images.shape[0] == 20
+
+
+def test_space_around_values_and_a_byte_order_mark_are_no_part_of_them(tmp_path):
+    folder = make_folder(tmp_path / "own", 40)
+    rows = [f"{r['file_name']},  {r['text']} \r\n" for r in rows_of(40)]
+    (folder / "metadata.jsonl").unlink()
+    text = "\ufefffile_name, text\r\n" + "".join(rows)
+    (folder / "metadata.csv").write_bytes(text.encode())
+    assert load(folder).captions == ["a red thing", "a green thing", "a blue thing"]
+
+
+def test_mirroring_is_the_users_to_allow(tmp_path):
+    folder = make_folder(tmp_path / "own")
+    assert load(folder, allow_flip=True).allow_flip
+    assert not load(folder, allow_flip=False).allow_flip
+
+
+# The test split
+
+
+def names_of(split) -> list[str]:
+    return list(split.images.names)
+
+
+def test_the_share_of_the_test_is_that_of_the_params_and_its_choice_is_seeded(tmp_path):
+    folder = make_folder(tmp_path / "own", 100)
+    one, again, other = (load(folder, test_fraction=0.3, seed=seed) for seed in (0, 0, 1))
+    assert len(names_of(one.test)) == 30
+    assert sorted(names_of(one.test) + names_of(one.train)) == [f"{i:03}.png" for i in range(100)]
+    assert names_of(one.test) == names_of(again.test) != names_of(other.test)
+
+
+def test_a_folder_that_grows_keeps_most_of_its_test_pictures(tmp_path):
+    folder = make_folder(tmp_path / "own", 100)
+    before = set(names_of(load(folder, test_fraction=0.3).test))
+    make_folder(folder, 120)
+    write_jsonl(folder, json_rows(folder)[::-1])  # where a line stands must not matter
+    after = set(names_of(load(folder, test_fraction=0.3).test))
+    assert len(after) == 36
+    assert len(before - after) <= 6
+
+
+def test_a_column_split_decides_where_there_is_one(tmp_path):
+    folder = make_folder(tmp_path / "own", 60, split=["train", "train", "test"])
+    source = load(folder, test_fraction=0.1)
+    assert names_of(source.test) == [f"{i:03}.png" for i in range(2, 60, 3)]
+    assert "split" not in source.attribute_names
+
+
+def test_too_few_test_pictures_are_refused(tmp_path):
+    folder = make_folder(tmp_path / "own", 100)
+    with pytest.raises(UserError, match="10 of 100 pictures are for the test; expected at least 2"):
+        load(folder, test_fraction=0.1)
+
+
+# Attributes
+
+
+def stated(source: DatasetSource) -> dict[str, list[str | None]]:
+    """Caption → the value that it states of each attribute."""
+    return {
+        caption: [
+            None if code < 0 else values[code]
+            for code, values in zip(row, source.attribute_values, strict=True)
+        ]
+        for caption, row in zip(source.captions, source.caption_attributes.tolist(), strict=True)
+    }
+
+
+def test_a_caption_states_what_all_of_its_pictures_have(tmp_path):
+    columns = {"hue": ["r", "g", "b"], "size": ["small", "large"], "half": ["x", None, "x"]}
+    source = load(make_folder(tmp_path / "own", 48, **columns, other=["x", "y"]))
+    assert source.attribute_names == ["hue", "size", "other"]  # one value is none to tell apart
+    assert stated(source) == {
+        "a red thing": ["r", None, None],
+        "a green thing": ["g", None, None],
+        "a blue thing": ["b", None, None],
+    }
+
+
+def test_what_a_line_leaves_empty_is_unknown(tmp_path):
+    source = load(make_folder(tmp_path / "own", 60, hue=["r", "", None, "g", " ", "b"]))
+    split = source.train
+    by_name = dict(zip(names_of(split), split.attributes[:, 0].tolist(), strict=True))
+    expected = {0: 2, 1: -1, 2: -1, 3: 1, 4: -1, 5: 0}  # b, g, r in the order of the alphabet
+    assert by_name == {name: expected[int(name[:3]) % 6] for name in by_name}
+
+
+def test_a_column_that_comes_late_or_ends_early_is_unknown_elsewhere(tmp_path):
+    rows = rows_of(60, text=["a b"])
+    for row in rows[10:30]:
+        row["hue"] = "r" if int(str(row["file_name"])[:3]) % 2 else "g"
+    write_jsonl(tmp_path / "own", rows)
+    write_pictures(tmp_path / "own", [str(row["file_name"]) for row in rows])
+    own, problems = read(tmp_path / "own")
+    assert problems == []
+    assert own.attributes.of_pictures[:, 0].tolist() == [-1] * 10 + [0, 1] * 10 + [-1] * 30
+
+
+def test_numbers_and_truth_values_are_classes_too(tmp_path):
+    source = load(make_folder(tmp_path / "own", 60, n=[1, 2, 0], yes=[True, False]))
+    assert source.attribute_values == [["0", "1", "2"], ["false", "true"]]
+
+
+def test_a_column_of_too_many_values_is_left_out_with_a_note(tmp_path):
+    many = [f"v{i}" for i in range(MOST_VALUES + 1)]
+    folder = make_folder(tmp_path / "own", 300, most=many[:-1], many=many)
+    own, problems = read(folder)
+    assert problems == []
+    assert own.attributes.names == ["most"]
+    assert own.notes == [
+        f"column many: has more than {MOST_VALUES} values, and an attribute has 2 to "
+        f"{MOST_VALUES}: left out"
+    ]
+
+
+def test_without_columns_words_of_some_captions_are_the_attributes(tmp_path):
+    captions = ["A red cup.", "a red hat", "a green cup", "a blue, blue hat"]
+    source = load(make_folder(tmp_path / "own", 40, text=captions))
+    # "a" stands in all of them, which is more than 90 %.
+    assert source.attribute_names == [
+        *("word_blue", "word_cup", "word_green", "word_hat", "word_red"),
+    ]
+    assert stated(source)["A red cup."] == ["absent", "present", "absent", "absent", "present"]
+    rows = source.caption_attributes[source.train.caption_index]
+    assert (source.train.attributes == rows).all()
+
+
+def test_words_are_counted_by_pictures_and_not_by_captions(tmp_path):
+    captions = ["one x"] * 95 + ["two x", "two y", "three z", "z", "z"]
+    own, _ = read(make_folder(tmp_path / "own", 200, text=captions))
+    # "one" stands in 95 % of the pictures' captions, "x" in 96, "y" and "three" in exactly 1.
+    assert own.attributes.names == ["word_three", "word_two", "word_y", "word_z"]
+
+
+def test_of_many_words_the_most_frequent_are_taken(tmp_path):
+    frequent = [f"f{i:02} f{i:02}x" for i in range(MOST_WORDS // 2)]
+    texts = [text for i, words in enumerate(frequent) for text in (words, f"{words} a{i}")]
+    own, _ = read(make_folder(tmp_path / "own", len(texts), text=texts))
+    assert len(own.attributes.names) == MOST_WORDS
+    assert {f"word_{w}" for text in frequent for w in text.split()} == set(own.attributes.names)
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [["a cat"], [f"w{i}a w{i}b" for i in range(240)]],
+    ids=["all alike", "all different"],
+)
+def test_where_no_word_tells_pictures_apart_there_are_no_attributes(tmp_path, captions, capsys):
+    source = load(make_folder(tmp_path / "own", 240, text=captions))
+    assert source.attribute_names == []
+    assert source.train.attributes.shape == (120, 0)
+    assert source.caption_attributes.shape == (len(captions), 0)
+    assert "no attributes: there is no column" in capsys.readouterr().err
+
+
+# Prompts
+
+
+def test_the_prompts_are_the_most_frequent_captions(tmp_path):
+    captions = ["rare", *["b b"] * 3, *["a a"] * 5, "also rare"]
+    assert load(make_folder(tmp_path / "own", 100, text=captions)).prompts[:2] == ["a a", "b b"]
+
+
+def test_of_captions_equally_frequent_those_with_a_test_picture_come_first(tmp_path):
+    source = load(make_folder(tmp_path / "own", 60, text=[f"picture {i}" for i in range(60)]))
+    tested = [source.captions[i] for i in source.test.caption_index]
+    assert source.prompts == tested[:8]
+
+
+# What is refused; tests/test_faults_own_pictures.py has more
+
+
+def test_all_that_is_wrong_is_said_at_once_with_line_and_name(tmp_path):
+    folder = make_folder(tmp_path / "own", 60)
+    rows = json_rows(folder)
+    rows[3]["text"] = "x" * 63
+    rows[5]["file_name"] = "../own.png"
+    rows[7]["file_name"] = "none.png"
+    rows[8] = {"file_name": "008.png"}
+    rows[9]["file_name"] = "./010.png"
+    rows[12]["split"] = "maybe"
+    write_jsonl(folder, rows)
+    (folder / "020.png").write_bytes((folder / "020.png").read_bytes()[:90])
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    lines = str(caught.value).splitlines()
+    where = f"{folder}/metadata.jsonl: line"
+    assert lines[:4] == [
+        f"{where} 4 (003.png): caption '{'x' * 39}…': is 63 bytes; expected at most 62 "
+        "(clip.text_length 64 less start and end); shorten it or raise clip.text_length",
+        f"{where} 6 (../own.png): the file lies outside of the folder; expected one inside of it; "
+        "copy it there",
+        f"{where} 9: text is missing; expected a caption; write it or remove the line",
+        f"{where} 11 (010.png): the same file as in line 10; expected a line for each picture; "
+        "remove one",
+    ]
+    assert sum("split is ''" in line for line in lines) > 5
+    rest = "\n".join(lines)
+    assert len(lines) == SHOWN + 1
+    assert rest.endswith("`python cli.py data check` lists more")
+
+
+def test_a_picture_that_can_not_be_read_is_named_before_anything_is_written(tmp_path):
+    folder = make_folder(tmp_path / "own", 60)
+    data = (folder / "059.png").read_bytes()
+    (folder / "059.png").write_bytes(data[: len(data) // 2])
+    (folder / "030.png").unlink()
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    first, second = str(caught.value).splitlines()
+    assert first == f"{folder}/030.png: no such file; expected a picture; check the name"
+    assert second.startswith(f"{folder}/059.png: is damaged (")
+
+
+def test_a_link_that_leaves_the_folder_is_refused_and_one_inside_it_is_not(tmp_path):
+    folder = make_folder(tmp_path / "own", 60)
+    (tmp_path / "outside.png").write_bytes((folder / "000.png").read_bytes())
+    rows = json_rows(folder)
+    for number, target in ((0, tmp_path / "outside.png"), (1, folder / "kept" / "x.png")):
+        path = folder / f"{number:03}.png"
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+        path.symlink_to(target)
+    write_jsonl(folder, rows)
+    _, problems = read(folder)
+    assert problems == [
+        f"{folder}/metadata.jsonl: line 1 (000.png): the file lies outside of the folder; expected "
+        "one inside of it; copy it there"
+    ]

@@ -1,0 +1,419 @@
+"""The page to play on: what it paints, what it refuses, and a browser that uses it."""
+
+import base64
+import contextlib
+import http.client
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dag import REPO
+from PIL import Image
+
+PRETRAINED = REPO / "pretrained" / "fashion_mnist"
+HOW = {"seed": 3, "guidance": 2.0, "steps": 3}
+PAINT = HOW | {"prompt": "a red circle", "num": 2}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="module")
+def studio():
+    """A studio of tiny random networks, for 8 × 8 pictures in colour."""
+    from systems import random_system
+    from workspace import forget_accelerator, small_params
+
+    from unclip.machine import open_machine
+    from unclip.playground.studio import Studio
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCLIP_DEVICE", "cpu")
+        forget_accelerator()
+        yield Studio(random_system(), small_params().sample, open_machine("fp32"))
+        forget_accelerator()
+
+
+@pytest.fixture(scope="module")
+def port(studio):
+    """Of a server with that studio."""
+    import uvicorn
+
+    from unclip.playground.app import make_app
+
+    app = make_app(studio, "A notice.", ["127.0.0.1"])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(30)
+
+
+def request(port, method, path, body=None, **headers):
+    """Returns status, headers and body; a body that is no bytes is sent as JSON."""
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
+def ask(port, verb, asked):
+    """Returns the pictures that are answered, or the error."""
+    status, _, body = request(port, "POST", f"/ask/{verb}", asked)
+    answer = json.loads(body)
+    assert status == (200 if "pictures" in answer else 400)
+    return answer.get("pictures", answer.get("error"))
+
+
+def pixels(shown):
+    with Image.open(io.BytesIO(base64.b64decode(shown["png"]))) as image:
+        return np.atleast_3d(np.asarray(image).copy()).transpose(2, 0, 1)
+
+
+def note(shown, tmp_path):
+    from unclip.png import read_png_text
+
+    path = tmp_path / "shown.png"
+    path.write_bytes(base64.b64decode(shown["png"]))
+    return read_png_text(path)
+
+
+def a_picture(value=200, size=(20, 10)):
+    stream = io.BytesIO()
+    Image.new("RGB", size, (value, 30, 90)).save(stream, "JPEG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+VARY = HOW | {"picture": a_picture(), "num": 2, "own_noise": False}
+WAY = HOW | {"start": {"prompt": "a red circle"}, "end": {"picture": a_picture()}}
+WAY |= {"frames": 4, "own_noise": False}
+LAST = HOW | {"prompt": "a red circle"}
+
+
+# Pictures
+
+
+def test_the_page_is_told_prompts_bounds_and_where_the_sliders_stand(port, studio):
+    status, _, body = request(port, "GET", "/facts")
+    facts = json.loads(body)
+    assert status == 200
+    assert facts["notice"] == "A notice."
+    assert facts["prompts"] == ["a red circle", "a blue star"]
+    assert facts["most_steps"] == 20, "as many timesteps as the decoder has"
+    assert facts["guidance"] == studio.sample.guidance
+
+
+def test_the_same_seed_paints_the_same_picture_and_another_paints_another(port):
+    first, again, other = (ask(port, "paint", PAINT | {"seed": seed}) for seed in (3, 3, 4))
+    assert [each["caption"] for each in first] == ["seed 3", "seed 4"]
+    assert first == again
+    assert np.array_equal(pixels(first[1]), pixels(other[0]))
+    assert not np.array_equal(pixels(first[0]), pixels(first[1]))
+
+
+@pytest.mark.parametrize(
+    "change", [{"guidance": 6.0}, {"steps": 8}, {"prompt": "a blue star"}], ids=str
+)
+def test_each_setting_has_a_say(port, change):
+    usual, changed = (ask(port, "paint", asked)[0] for asked in (PAINT, PAINT | change))
+    assert not np.array_equal(pixels(usual), pixels(changed))
+
+
+@pytest.mark.parametrize("own_noise", [False, True])
+def test_variations_differ_from_each_other(port, own_noise):
+    one, other = ask(port, "vary", VARY | {"own_noise": own_noise})
+    assert pixels(one).shape == (3, 8, 8)
+    assert not np.array_equal(pixels(one), pixels(other))
+
+
+def test_a_way_from_a_prompt_ends_in_the_variation_of_a_picture(port):
+    way = ask(port, "interpolate", WAY)
+    assert [each["caption"] for each in way] == ["0%", "33%", "67%", "100%"]
+    assert np.array_equal(pixels(way[-1]), pixels(ask(port, "vary", VARY)[0]))
+
+
+def test_noise_of_their_own_goes_from_picture_to_picture_and_else_stays(port, tmp_path):
+    ends = {"start": {"picture": a_picture(30)}, "end": {"picture": a_picture(250, (9, 30))}}
+    own, fixed = (
+        [note(shown, tmp_path).get("x_T") for shown in ask(port, "interpolate", asked)]
+        for asked in (WAY | ends | {"own_noise": True}, WAY | ends)
+    )
+    assert len(set(own)) == len(own) == 4
+    assert set(fixed) == {None}
+
+
+def test_a_trajectory_goes_from_noise_to_the_picture(port, studio):
+    from unclip.manipulation import latent_of_prompt
+
+    moments = ask(port, "trajectory", LAST)
+    assert [each["caption"] for each in moments] == ["t = 19", "t = 12", "t = 6", "t = 0"]
+    how = studio._settings({"guidance": 2.0, "steps": 3})
+    latent = latent_of_prompt(studio.system, "a red circle", 3, how)
+    assert np.array_equal(pixels(moments[-1]), studio.system.paint_latent(latent, how.decoder))
+    noise = studio.system.normalisation.to_uint8(studio.system.first_noise(3)[None]).numpy()[0]
+    assert np.array_equal(pixels(moments[0]), noise)
+
+
+@pytest.mark.parametrize(
+    ("verb", "asked"),
+    [
+        ("paint", PAINT),
+        ("vary", VARY),
+        ("vary", VARY | {"own_noise": True}),
+        ("interpolate", WAY),
+        ("interpolate", WAY | {"own_noise": True}),
+        ("trajectory", LAST),
+    ],
+)
+def test_every_finished_picture_carries_what_paints_it_again(port, studio, tmp_path, verb, asked):
+    from unclip.painting import repaint
+
+    for shown in ask(port, verb, asked)[-2 if verb != "trajectory" else -1 :]:
+        assert np.array_equal(repaint(studio.system, note(shown, tmp_path)), pixels(shown))
+
+
+def test_requests_side_by_side_get_their_own_pictures(port):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        seeds = range(24)
+        answers = list(pool.map(lambda seed: ask(port, "paint", PAINT | {"seed": seed}), seeds))
+    assert [answer[0]["caption"] for answer in answers] == [f"seed {seed}" for seed in seeds]
+    for answer, following in itertools.pairwise(answers):
+        assert np.array_equal(pixels(answer[1]), pixels(following[0]))
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("verb", "asked", "line"),
+    [
+        ("paint", PAINT | {"prompt": " "}, "is empty; expected at least one word"),
+        ("paint", PAINT | {"prompt": "word " * 40}, "is 200 bytes; expected at most 30"),
+        ("paint", PAINT | {"prompt": 5}, "prompt: 5 is not allowed; expected a string"),
+        ("paint", PAINT | {"num": 0}, "num: 0 is not allowed"),
+        ("paint", PAINT | {"num": 17}, "num: 17 is not allowed"),
+        ("paint", PAINT | {"num": True}, "num: true is not allowed"),
+        ("paint", PAINT | {"seed": -1}, "seed: -1 is not allowed"),
+        ("paint", PAINT | {"seed": None}, "seed: null is not allowed"),
+        ("paint", PAINT | {"steps": 21}, "21 is more than the 20 timesteps"),
+        ("paint", PAINT | {"steps": 251}, "steps: 251 is not allowed"),
+        ("paint", PAINT | {"guidance": -1}, "guidance: -1 is not allowed"),
+        ("paint", PAINT | {"nmu": 1}, "nmu: unknown key"),
+        ("paint", {"prompt": "a red circle"}, "num: missing"),
+        ("paint", [], "is not allowed; expected"),
+        ("vary", VARY | {"picture": ""}, "the picture: is no picture"),
+        ("vary", VARY | {"picture": "äö"}, "picture: is not base64"),
+        ("vary", VARY | {"picture": "aGVsbG8="}, "the picture: is no picture"),
+        ("interpolate", WAY | {"start": {}}, "start: expected either a prompt or a picture"),
+        ("interpolate", WAY | {"end": {"prompt": ""}}, "is empty; expected at least one word"),
+        ("interpolate", WAY | {"frames": 2}, "frames: 2 is not allowed"),
+        ("trajectory", LAST | {"num": 2}, "num: unknown key"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_request_that_makes_no_sense_is_answered_in_one_line(port, verb, asked, line):
+    error = ask(port, verb, asked)
+    assert line in error
+    assert "\n" not in error
+    assert "/tmp" not in error
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000], ids=["none", "cut", "bytes", "deep"]
+)
+def test_what_is_no_json_is_answered_in_one_line(port, body):
+    status, _, answer = request(port, "POST", "/ask/paint", body)
+    assert (status, b"is not JSON" in answer) == (400, True)
+
+
+def test_what_is_too_large_is_refused(port):
+    status, _, answer = request(port, "POST", "/ask/paint", b" " * 30_000_001)
+    assert (status, b"is more than 30 MB" in answer) == (400, True)
+
+
+# Nobody else
+
+
+def test_a_page_of_somebody_else_gets_nothing(port):
+    assert request(port, "GET", "/facts", Host="evil.example")[0] == 400
+    plain = request(port, "POST", "/ask/paint", PAINT, Content_Type="text/plain")
+    assert (plain[0], b"is not JSON" in plain[2]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/.",
+        "/../app.py",
+        "/..%2fapp.py",
+        "/%2e%2e/app.py",
+        "/__init__.py",
+        "/ask/paint",
+    ],
+)
+def test_nothing_but_the_page_is_handed_out(port, path):
+    assert request(port, "GET", path)[0] in (404, 405)
+
+
+def test_an_unknown_verb_is_no_verb(port):
+    assert request(port, "POST", "/ask/facts", {})[0] == 404
+
+
+def test_the_page_names_no_other_host(port):
+    for path in ("/", "/page.css", "/page.js", "/icon.svg"):
+        status, headers, body = request(port, "GET", path)
+        assert status == 200
+        assert "default-src 'none'" in headers["content-security-policy"]
+        text = body.decode().replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert not re.search(r"(https?:)?//[\w-]+\.\w", text)
+
+
+# The command
+
+
+def start(folder: Path, *arguments):
+    """Starts `python cli.py play` in a folder."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    environment = kept | {"UNCLIP_DEVICE": "cpu", "UNCLIP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, REPO / "cli.py", "play", *map(str, arguments)],
+        cwd=folder,
+        env=environment | {"DVC_ROOT": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start(tmp_path, "--port", taken.getsockname()[1])
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert re.fullmatch(r"error: --host 127\.0\.0\.1 --port \d+: can not be had \(.*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: is no address"),
+        (["--from", "nowhere"], "nothing is trained there yet"),
+        (["--from", "a", "--rev", "b"], "--rev and --from: each names checkpoints"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(tmp_path, arguments, line):
+    process = start(tmp_path, "--port", 0, *arguments)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert line in err
+    assert err.count("\n") == 1
+
+
+@contextlib.contextmanager
+def playing(folder, *arguments):
+    """Gives the lines that the command says, and the address of its page."""
+    process = start(folder, "--port", 0, *arguments)
+    try:
+        said = [process.stdout.readline(), process.stdout.readline()]
+        address = re.search(r"http://[\w.:]+", said[-1])
+        assert address, (said, process.stderr.read())
+        yield said, address.group()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, process.stderr.read()
+
+
+@pytest.mark.slow
+def test_where_nothing_is_trained_it_paints_with_what_came_with_the_code_and_says_so(tmp_path):
+    with playing(tmp_path) as (said, address):
+        assert said[0].startswith("Nothing is trained here yet: painting with pretrained/fashion_")
+        port = int(address.rpartition(":")[2])
+        assert ask(port, "paint", PAINT | {"prompt": "An image of a bag"})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium here; `apt install chromium` brings one")
+def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with (
+        playing(tmp_path, "--from", PRETRAINED) as (_, address),
+        playwright.sync_playwright() as driver,
+        # In a container chromium has no rights to build its sandbox.
+        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"]) as browser,
+    ):
+        page, asked, troubles = browser.new_page(), [], []
+        page.set_default_timeout(120_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+
+        def paint(verb, sheets):
+            """Presses the button, and returns the pictures of the newest of so many sheets."""
+            page.click(f"[role=tab][data-verb={verb}]")
+            page.click("#go")
+            page.locator(".sheet:not(.waiting)").nth(sheets - 1).wait_for()
+            shown = page.locator(".sheet >> nth=0 >> figure img")
+            return [image.get_attribute("src") for image in shown.all()]
+
+        page.goto(address)
+        page.locator("#prompts button").first.wait_for()
+        page.fill("#prompt", "An image of a sneaker")
+        assert page.locator("#strangers").is_hidden()
+        first = paint("paint", 1)
+        assert (len(first), len(set(first))) == (8, 8)
+        page.fill("#seed", "77")
+        other = paint("paint", 2)
+        assert not set(first) & set(other)
+        page.fill("#seed", "0")
+        assert paint("paint", 3) == first
+
+        picture = page.locator(".sheet >> nth=0 >> figure >> nth=2")
+        picture.hover()
+        picture.locator("[data-act=vary]").click()
+        assert page.locator("#source img").get_attribute("src") == first[2]
+        assert not set(paint("vary", 4)) & set(first)
+        assert len(paint("interpolate", 5)) == 9
+        moments = paint("trajectory", 6)
+        assert moments[-1] != moments[0]
+
+        page.fill("#prompt", "An image of a hat")
+        assert "hat" in page.locator("#strangers").inner_text()
+        page.fill("#prompt", " ")
+        page.click("#go")
+        page.locator("#error:not([hidden])").wait_for()
+        assert "is empty; expected at least one word" in page.locator("#error").inner_text()
+        # A refused request is noted in the console by the browser itself.
+        assert [text for text in troubles if "400" not in text] == []
+        assert {url.rpartition("/")[0] for url in asked if not url.startswith("data:")} == {
+            address,
+            f"{address}/ask",
+        }

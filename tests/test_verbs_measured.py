@@ -1,0 +1,120 @@
+"""What vary, interpolate and edit reach: the pretrained system on real test pictures, judged.
+
+A judge is trained for it, so this takes minutes. The pictures of Fashion-MNIST must be there, in
+the folder that UNCLIP_DATA_DIR names.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dag import REPO
+from workspace import Workspace, forget_accelerator
+
+from unclip.artifacts import build, load_artifact
+from unclip.data import Prepared
+from unclip.defaults import EDIT_STRENGTH, ddim_changes, sample_params, vary_changes
+from unclip.judging import judge_pictures
+from unclip.layout import Layout
+from unclip.manipulation import edited, interpolated, latent_of, varied
+from unclip.models.judge import Judge
+from unclip.params import load_params
+from unclip.system import Settings, System
+
+RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"
+COUNT = 80  # pictures, as many of each garment; the bounds leave room for their chance
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not RAW.is_dir(), reason="Fashion-MNIST is not here"),
+]
+
+
+class Measured:
+    """The system, real test pictures, and what the judge calls them."""
+
+    def __init__(self, folder: Path) -> None:
+        params = load_params(REPO / "pretrained" / "fashion_mnist" / "params.yaml")
+        folder.mkdir()
+        workspace = Workspace(Layout(folder), params).run("prepare", "train_judge")
+        self.data = Prepared(workspace.layout.prepared)
+        where = workspace.layout.model("judge")
+        self.judge = build(load_artifact(where, "judge"), Judge, where)
+        self.system = System.load(REPO / "pretrained" / "fashion_mnist")
+        captions = self.data.split("test").caption_index.numpy()
+        rows = [np.flatnonzero(captions == i)[: COUNT // 10] for i in range(10)]
+        chosen = np.stack(rows, axis=1).flatten()  # garments take turns
+        self.captions = captions[chosen]
+        self.pictures = self.data.split("test").gather(chosen).numpy()
+
+    def seen(self, pictures):
+        """The class that the judge sees in each picture."""
+        return judge_pictures(self.judge, self.data, pictures, "cpu").predictions[:, 0].numpy()
+
+    def wanted(self, captions):
+        return self.data.caption_attributes.numpy()[captions, 0]
+
+    def paint(self, latents, solver):
+        """Many at once, which is faster and rounds otherwise in the last bit."""
+        x_T = None if latents[0].x_T is None else torch.stack([each.x_T for each in latents])
+        embeds, seeds = torch.stack([each.image_embed for each in latents]), range(len(latents))
+        return self.system.decode(embeds, None, seeds, solver, 40, x_T=x_T)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCLIP_TRACKING", "off")
+        patch.setenv("UNCLIP_DEVICE", "cpu")
+        found = Measured(tmp_path_factory.mktemp("measured") / "fashion_mnist")
+    forget_accelerator()
+    return found
+
+
+def solver_of(changes):
+    return Settings.of(sample_params(changes)).decoder
+
+
+def error(one, other):
+    """The mean absolute error of each picture, of pixels in [0, 1]."""
+    return np.abs(one.astype(float) - other).mean(axis=(1, 2, 3)) / 255
+
+
+def test_inverted_pictures_come_back_and_led_away_they_stay_what_they_are(measured):
+    solver = solver_of(vary_changes({"eta": 0.0}, invert=True))
+    pictures = measured.pictures[:40]
+    latents = [latent_of(measured.system, picture, 0, solver) for picture in pictures]
+    assert error(measured.paint(latents, solver), pictures).max() < 0.05
+    away = measured.paint(latents, solver_of(vary_changes({}, invert=True)))
+    assert (measured.seen(away) == measured.seen(pictures)).mean() >= 0.85
+    assert error(away, pictures).min() > 0.005
+
+
+def test_variations_from_other_noise_are_mostly_what_they_were_and_none_is_the_same(measured):
+    latents = [latent_of(measured.system, picture, 0) for picture in measured.pictures]
+    painted = measured.paint(latents, solver_of({}))
+    assert (measured.seen(painted) == measured.seen(measured.pictures)).mean() >= 0.7
+    assert error(painted, measured.pictures).min() > 0.005
+
+
+def test_the_ends_of_an_inverted_way_are_the_pictures(measured):
+    solver = solver_of(ddim_changes({}, invert=True))
+    ends = measured.pictures[:2]
+    start, end = (latent_of(measured.system, picture, 0, solver) for picture in ends)
+    way = interpolated(measured.system, start, end, 3, slerp_noise=True)
+    painted = measured.paint(way, solver)
+    assert error(painted[[0, -1]], ends).max() < 0.05
+    assert error(painted[[1, 1]], ends).min() > 0.02
+
+
+def test_edits_reach_the_class_of_the_caption_that_is_wanted(measured):
+    targets = (measured.captions + 1 + np.arange(COUNT) // 10) % 10
+    latents = []
+    for picture, caption, target in zip(measured.pictures, measured.captions, targets, strict=True):
+        names = measured.data.captions[caption], measured.data.captions[target]
+        latent = varied(latent_of(measured.system, picture, len(latents)), 1)[0]
+        latents.append(edited(measured.system, latent, *names, EDIT_STRENGTH, 2)[-1])
+    painted = measured.paint(latents, solver_of({}))
+    assert (measured.seen(painted) == measured.wanted(targets)).mean() >= 0.7

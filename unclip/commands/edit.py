@@ -1,0 +1,74 @@
+"""`python cli.py edit`: a picture led from one caption to another."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unclip.commands.common import (
+    checkpoints,
+    make_folder,
+    say_where,
+    slugs,
+    warn_of_unknown_words,
+)
+from unclip.commands.latents import Easel
+from unclip.defaults import ddim_changes, sample_params
+from unclip.picture_files import picture_size
+from unclip.strict import one_line
+
+
+def edit(
+    picture: Path,
+    caption: str,
+    wanted: str,
+    changes: Mapping[str, Any],
+    *,
+    frames: int,
+    strength: float,
+    invert: bool,
+    rev: str | None,
+    source: Path | None,
+    out: Path,
+) -> None:
+    """Paints the way of a picture towards another caption and says where the pictures are.
+
+    Args:
+        picture: the file.
+        caption: what it shows.
+        wanted: what it is to show.
+        changes: options, by the keys of the sample section that they stand for; None if not given.
+        frames: pictures, the unedited one first.
+        strength: how far the last goes towards the difference of the captions, 0..1.
+        invert: whether they are painted from the picture's own noise.
+        rev: git revision or experiment whose checkpoints are used.
+        source: folder whose checkpoints are used.
+        out: folder for the pictures.
+
+    Raises:
+        UserError: the picture or a caption can not be read, nothing is trained yet, or an option is
+            out of bounds.
+    """
+    picture_size(picture)  # a wrong file is told before torch is loaded
+    sample = sample_params(ddim_changes(changes, invert=invert))
+    with checkpoints(rev, source) as folder:
+        from unclip.manipulation import edited, shares
+        from unclip.tokenizer import tokenize
+
+        easel = Easel.of("edit", folder, sample, out)
+        tokenize([caption, wanted], easel.system.text_length)
+        given = easel.read(picture)
+        latent = easel.latent_of(given, invert=invert)
+        latents = edited(easel.system, latent, caption, wanted, strength, frames)
+        make_folder(out)
+        warn_of_unknown_words([caption, wanted], easel.system)
+        names = slugs([picture.stem, wanted])
+        way = f"{one_line(caption)} → {one_line(wanted)}"
+        sheet = easel.save_way(
+            easel.paint(latents),
+            latents,
+            f"edit_{names[0]}_{names[1]}",
+            way,
+            [strength * share for share in shares(frames)],
+            (given, None),
+        )
+        say_where(sheet, frames)

@@ -1,0 +1,154 @@
+"""What vary, interpolate, edit and trajectory share: pictures of latents, saved with notes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unclip.commands.common import open_system
+from unclip.params import SampleParams
+from unclip.progress import progress
+from unclip.strict import one_line
+
+if TYPE_CHECKING:
+    from unclip.machine import Machine
+    from unclip.painter import Latent
+    from unclip.painting import Pictures
+    from unclip.system import Settings, System
+
+MOST_IN_STRIP = 11  # of the frames; all of them are in the film
+FRAME_TIME, END_TIME = 150, 900  # milliseconds, of a frame and of those at the ends
+
+
+@dataclass(frozen=True)
+class Easel:
+    """A system that paints for one command.
+
+    Attributes:
+        command: its name.
+        system: the networks.
+        machine: where it computes.
+        settings: how it paints.
+        seed: of the first noise.
+        out: folder for the pictures.
+    """
+
+    command: str
+    system: "System"
+    machine: "Machine"
+    settings: "Settings"
+    seed: int
+    out: Path
+
+    @classmethod
+    def of(cls, command: str, folder: Path, sample: SampleParams, out: Path) -> "Easel":
+        """Returns the easel of the networks in a folder.
+
+        Raises:
+            UserError: a network is missing, damaged, of another kind or does not fit the others.
+        """
+        from unclip.system import Settings
+
+        system, machine = open_system(folder, sample.precision)
+        return cls(command, system, machine, Settings.of(sample), sample.seed, out)
+
+    def read(self, path: Path) -> "Pictures":
+        """Returns a picture file as the networks take it, (C, H, W) uint8."""
+        from unclip.picture_files import read_picture
+
+        channels, size, _ = self.system.picture_shape
+        return read_picture(path, size, channels)
+
+    def latent_of(self, picture: "Pictures", *, invert: bool) -> "Latent":
+        """Returns the latent of a picture, with its own noise if `invert`."""
+        from unclip.manipulation import latent_of
+
+        return latent_of(self.system, picture, self.seed, self.settings.decoder if invert else None)
+
+    def latent_of_prompt(self, prompt: str) -> "Latent":
+        """Returns a latent that the prior draws for a prompt."""
+        from unclip.manipulation import latent_of_prompt
+
+        with self.machine.accelerator.autocast():
+            return latent_of_prompt(self.system, prompt, self.seed, self.settings)
+
+    def paint(self, latents: "Sequence[Latent]") -> "Pictures":
+        """Returns the pictures (N, C, H, W) of latents."""
+        from unclip.manipulation import paint_each
+
+        with progress("painting", len(latents)) as bar, self.machine.accelerator.autocast():
+            return paint_each(self.system, latents, self.settings.decoder, bar.advance)
+
+    def save(
+        self, picture: "Pictures", latent: "Latent", name: str, description: str, **said: str
+    ) -> None:
+        """Writes a picture in its own size, with all that paints it again."""
+        from unclip.painting import latent_note
+        from unclip.png import as_image, save_png
+
+        note = latent_note(self.system, latent, self.settings.decoder, self.machine.precision)
+        note |= {"command": self.command, "description": description} | said
+        save_png(as_image(picture), self.out / f"{name}.png", note)
+
+    def sheet_note(self, description: str, seeds: Sequence[int]) -> dict[str, str]:
+        """Returns what a sheet of pictures carries."""
+        from unclip.painting import provenance
+
+        note = provenance(self.system, self.settings, self.machine.precision)
+        note |= {"command": self.command, "description": description}
+        return note | {"seeds": " ".join(map(str, seeds))}
+
+    def save_way(
+        self,
+        pictures: "Pictures",
+        latents: "Sequence[Latent]",
+        name: str,
+        label: str,
+        shares: Sequence[float],
+        given: "tuple[Pictures | None, Pictures | None]",
+    ) -> Path:
+        """Writes a way from one picture to another: each picture, a strip and a film of them.
+
+        Args:
+            pictures: (F, C, H, W).
+            latents: F of them.
+            name: of the files.
+            label: what the way is.
+            shares: F of them, how far on the way each is.
+            given: the pictures between which, or from which, it goes.
+
+        Returns:
+            where the strip is.
+        """
+        from unclip.figures import film, strip
+        from unclip.gif import save_gif
+        from unclip.png import save_png
+
+        for i, (picture, latent, share) in enumerate(zip(pictures, latents, shares, strict=True)):
+            self.save(picture, latent, f"{name}_{i:02}", f"{label}, {share:.2f} of the way")
+        shown = evenly(len(pictures), MOST_IN_STRIP)
+        headings = [f"{share:.2f}" for share in shares]
+        sheet = strip(pictures[shown], label, [headings[i] for i in shown], given)
+        path = self.out / f"{name}.png"
+        save_png(sheet, path, self.sheet_note(label, [self.seed]))
+        # There and back again, so that it never jumps.
+        order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+        frames = film(pictures[:, None], [label], headings)
+        ends = (0, len(pictures) - 1)
+        durations = [END_TIME if i in ends else FRAME_TIME for i in order]
+        save_gif([frames[i] for i in order], path.with_suffix(".gif"), durations)
+        return path
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Returns at most `most` of the indices below `count`, evenly spread, both ends among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def title(word: str) -> str:
+    """Returns how a prompt or picture file is called: as it is, or by the file's name."""
+    from unclip.picture_files import names_picture
+
+    return one_line(Path(word).name if names_picture(word) else word)

@@ -1,0 +1,186 @@
+"""Experiments side by side: what their files say, and in what they differ."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unclip.errors import UserError
+from unclip.params import SampleParams
+from unclip.strict import checked
+from unclip.tracking.workspace import flatten
+from unclip.yaml12 import load_yaml
+
+PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"
+NONE = "–"  # where an experiment has no such value
+
+# Of the others more or less is not better: a diversity, say, should be that of real pictures.
+MORE_IS_BETTER = ("joint_accuracy", "joint_accuracy_held_out", "coverage", "zero_shot_accuracy")
+LESS_IS_BETTER = ("frechet_distance",)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the files of a revision say.
+
+    Attributes:
+        name: as the user named it.
+        commit: its short hash; "" for a folder.
+        params: params.yaml, flattened.
+        sample: how it paints.
+        figures: metrics/headline.json.
+        margins: of those figures that evaluate gives one for, the 95 % margin.
+    """
+
+    name: str
+    commit: str
+    params: dict[str, str]
+    sample: SampleParams
+    figures: dict[str, float]
+    margins: dict[str, float]
+
+    @property
+    def dataset(self) -> str:
+        """The data set that it learned."""
+        return self.params.get("data.dataset", "")
+
+    @property
+    def origin(self) -> str:
+        """Its commit and data set, in a few words."""
+        return ", ".join(filter(None, [self.commit, self.dataset]))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        label: what it is.
+        cells: a text for each experiment.
+        best: the experiment that stands out, None where none does.
+    """
+
+    label: str
+    cells: list[str]
+    best: int | None = None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What one experiment painted of one prompt.
+
+    Attributes:
+        pictures: (N, C, H, W), one for each seed.
+        notes: of each, what its PNG carries.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    notes: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is shown of E experiments.
+
+    Attributes:
+        experiments: E of them, in the order of the columns.
+        figures: their figures.
+        params: those of their params in which they differ.
+        prompts: R of them.
+        painted: R rows of E; None where an experiment does not know the prompt.
+        remarks: sentences that a reader needs.
+    """
+
+    experiments: list[Experiment]
+    figures: list[Row]
+    params: list[Row]
+    prompts: list[str]
+    painted: list[list[Painted | None]]
+    remarks: list[str] = field(default_factory=list)
+
+
+def read_experiment(
+    name: str, commit: str, texts: Mapping[str, str], changes: Mapping[str, Any]
+) -> Experiment:
+    """Returns what the files of a revision say.
+
+    Only the sample section must be as this version knows it: the others may be older.
+
+    Args:
+        name: of the revision.
+        commit: its short hash; "" for a folder.
+        texts: its files by path; those with figures may be missing.
+        changes: of the sample section, by key.
+
+    Raises:
+        UserError: params.yaml is missing or can not be read, or a file of figures is damaged.
+    """
+    try:
+        raw = load_yaml(texts[PARAMS])
+        sample = checked(SampleParams, raw["sample"] | changes)
+    except KeyError as error:
+        raise UserError(
+            f"{name}: has no {error.args[0]}; name a revision of this project"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {PARAMS}: sample section: {error}") from None
+    figures, every = _figures(name, texts, HEADLINE), _figures(name, texts, EVALUATE)
+    margins = {key: every[f"{key}_margin"] for key in figures if f"{key}_margin" in every}
+    return Experiment(name, commit, flatten(raw), sample, figures, margins)
+
+
+def _figures(name: str, texts: Mapping[str, str], path: str) -> dict[str, float]:
+    try:
+        values = json.loads(texts.get(path, "{}"))
+        return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
+    except (ValueError, AttributeError):
+        raise UserError(f"{name}: {path}: is damaged; `dvc repro` writes it again") from None
+
+
+def figure_rows(experiments: Sequence[Experiment]) -> list[Row]:
+    """Returns the figures; one stands out that is better than all others beyond both margins.
+
+    Of different data sets none does: their figures do not compare.
+    """
+    names = dict.fromkeys(key for experiment in experiments for key in experiment.figures)
+    compares = len({experiment.dataset for experiment in experiments}) == 1
+    return [
+        Row(name, [_cell(e, name) for e in experiments], _best(experiments, name, compares))
+        for name in names
+    ]
+
+
+def _cell(experiment: Experiment, name: str) -> str:
+    if name not in experiment.figures:
+        return NONE
+    value, margin = experiment.figures[name], experiment.margins.get(name, 0.0)
+    if margin <= 0:
+        return f"{value:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(margin)))
+    return f"{value:.{decimals}f} ± {margin:.{decimals}f}"
+
+
+def _best(experiments: Sequence[Experiment], name: str, compares: bool) -> int | None:
+    sign = (name in MORE_IS_BETTER) - (name in LESS_IS_BETTER)
+    if not (compares and sign and all(name in e.figures for e in experiments)):
+        return None
+    values = [sign * e.figures[name] for e in experiments]
+    margins = [e.margins.get(name, 0.0) for e in experiments]
+    best = int(np.argmax(values))
+    stands_out = all(
+        values[best] - margins[best] > value + margin
+        for index, (value, margin) in enumerate(zip(values, margins, strict=True))
+        if index != best
+    )
+    return best if stands_out else None
+
+
+def param_rows(experiments: Sequence[Experiment]) -> list[Row]:
+    """Returns the params in which the experiments differ."""
+    names = dict.fromkeys(key for experiment in experiments for key in experiment.params)
+    rows = [Row(name, [e.params.get(name, NONE) for e in experiments]) for name in names]
+    return [row for row in rows if len(set(row.cells)) > 1]

@@ -1,0 +1,66 @@
+"""How to paint where nothing else is said: the sample section of params.yaml.
+
+The command line and `unclip.pipeline` share it. Nothing here imports torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unclip.errors import UserError
+from unclip.layout import Layout
+from unclip.params import SampleParams, load_params, validate_params
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FRAMES = 9  # of a way between two pictures
+EDIT_STRENGTH = 0.4  # of the way from what a picture shows to the difference of two captions
+TRAJECTORY_STEPS = 32  # enough for a film of it
+INVERSION_STEPS = 25  # an inversion goes the way of the sampler, and errs less on a finer one
+VARY_ETA = 0.3  # of a variation that starts from the picture's own noise
+
+
+def sample_params(changes: Mapping[str, Any]) -> SampleParams:
+    """Returns the sample section of params.yaml with some values changed, validated as a whole.
+
+    Args:
+        changes: options by the key that they stand for; None is an option that was not given.
+
+    Raises:
+        UserError: a value is out of bounds.
+    """
+    raw = load_params(Layout(REPOSITORY).params).model_dump()
+    raw["sample"] |= _given(changes)
+    return validate_params(raw, where="options").sample
+
+
+def ddim_changes(changes: Mapping[str, Any], *, invert: bool) -> dict[str, Any]:
+    """Returns changes of the sample section that go with noise of a picture's own, or with eta.
+
+    DDIM alone can be run backwards and heeds eta. What is inverted must be painted in the same
+    steps, and in float32: bf16 would lose the way back.
+
+    Args:
+        changes: as in `sample_params`.
+        invert: whether the noise is found by inversion.
+
+    Raises:
+        UserError: another sampler is asked for.
+    """
+    chosen = _given(changes)
+    if (invert or "eta" in chosen) and chosen.get("sampler", "ddim") != "ddim":
+        raise UserError(
+            f"options: sample.sampler: {chosen['sampler']!r} can not be inverted and takes no eta; "
+            "expected ddim; leave the sampler out"
+        )
+    if invert:
+        return {"steps": INVERSION_STEPS} | chosen | {"sampler": "ddim", "precision": "fp32"}
+    return chosen | ({"sampler": "ddim"} if "eta" in chosen else {})
+
+
+def vary_changes(changes: Mapping[str, Any], *, invert: bool) -> dict[str, Any]:
+    """Returns changes as `ddim_changes` does; from its own noise a picture must be led away."""
+    return ddim_changes(({"eta": VARY_ETA} if invert else {}) | _given(changes), invert=invert)
+
+
+def _given(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in changes.items() if value is not None}
