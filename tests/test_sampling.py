@@ -133,8 +133,9 @@ def test_given_the_noise_that_it_would_draw_nothing_changes(solver):
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_inverted_samples_come_back(guidance):
     solver = Solver("ddim", 20, 0.0, guidance)
-    x_start, conditions = torch.randn(4, 3), {"pull": torch.full((4, 3), 0.3)}
-    x_T = inverse_diffusion(half_of_it, conditions, x_start, DIFFUSION, solver, evaluations=100)
+    x_start = torch.randn(4, 3, generator=generator(0, "data"))
+    conditions = {"pull": torch.full((4, 3), 0.3)}
+    x_T = inverse_diffusion(half_of_it, conditions, x_start, DIFFUSION, solver, evaluations=1000)
     generators = [generator(0, "test")] * 4
     again = reverse_diffusion(half_of_it, conditions, generators, (3,), DIFFUSION, solver, x_T=x_T)
     torch.testing.assert_close(again, x_start, rtol=1e-3, atol=1e-3)

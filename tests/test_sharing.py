@@ -146,7 +146,7 @@ def test_two_workers_lose_none_of_six_experiments_in_mlflow(followed):
     for row in records.values():
         assert (row.status, row.tags["complete"]) == ("FINISHED", "true")
         assert {f"{stage}/train_loss" for stage in TRAININGS} <= set(row.metrics)
-        assert {"joint_accuracy", "frechet_distance"} <= set(row.metrics)
+        assert {"headline.joint_accuracy", "headline.frechet_distance"} <= set(row.metrics)
     values = {
         (row.params["sample.guidance"], row.params["decoder.seed"]) for row in records.values()
     }
@@ -189,7 +189,7 @@ def test_the_intervals_are_those_of_the_records_in_mlflow(followed):
             if float(row.params["sample.guidance"]) == float(guidance)
         ]
         for name, shown in (("joint_accuracy", accuracy), ("frechet_distance", distance)):
-            mean = sum(metrics[name] for metrics in group) / 3
+            mean = sum(metrics[f"headline.{name}"] for metrics in group) / 3
             assert float(shown) == pytest.approx(mean, rel=1e-3)
 
 

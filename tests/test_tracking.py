@@ -201,7 +201,7 @@ def test_a_moved_folder_takes_its_artifacts_along_but_leaves_a_bucket_alone():
     rows = [(1, "unclip", "file:///old/mlruns"), (2, "unclip-stages", "s3://b/mlruns")]
     db.executemany("INSERT INTO experiments VALUES (?, ?, ?)", rows)
     db.executemany("INSERT INTO runs VALUES (?, ?)", [(i, f"{uri}/r/a") for i, _, uri in rows])
-    _follow_move(db, "file:///new/mlruns")
+    _follow_move(db, "file:///new/mlruns", {"experiments", "runs"})
     found = db.execute("SELECT artifact_location FROM experiments").fetchall()
     assert found == [("file:///new/mlruns",), ("s3://b/mlruns",)]
     found = db.execute("SELECT artifact_uri FROM runs").fetchall()

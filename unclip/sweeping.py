@@ -212,4 +212,4 @@ def mean_variation(pictures: Pictures) -> float:
     It is the sum of absolute differences between neighbouring pixels (Rudin et al. 1992): noise and
     grain raise it, blur lowers it.
     """
-    return float(total_variation(torch.from_numpy(pictures).float(), reduction="mean"))
+    return float(total_variation(torch.tensor(pictures).float(), reduction="mean"))
