@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from benchmarks.flops import count_flops
 from benchmarks.worker import Work
 from stages import train_clip, train_decoder, train_judge, train_prior
-from unclip import judging
 from unclip.artifacts import build, load_artifact
 from unclip.data import Prepared
+from unclip.evaluation import judging
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge

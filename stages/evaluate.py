@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from unclip.artifacts import build, load_artifact, write_metrics
-from unclip.bootstrap import FrechetReference, margin_of_mean
 from unclip.charts import bar_accuracies, curves
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings, mean_per_caption
-from unclip.evaluation import binding, paired_cosine, split_real
+from unclip.evaluation.bootstrap import FrechetReference, margin_of_mean
+from unclip.evaluation.distances import binding, paired_cosine, split_real
+from unclip.evaluation.inception import Inception
+from unclip.evaluation.judging import Verdict, accuracies, is_right, judge_pictures
+from unclip.evaluation.manifold import nearest_pictures, share_nearer
+from unclip.evaluation.yardstick import Yardstick
 from unclip.figures import neighbours
-from unclip.inception import Inception
-from unclip.judging import Verdict, accuracies, is_right, judge_pictures
 from unclip.layout import CONTROLS, MODEL_OF_STAGE, Layout
 from unclip.machine import open_machine
-from unclip.manifold import nearest_pictures, share_nearer
 from unclip.models.judge import Judge
 from unclip.params import EvaluateParams
 from unclip.png import save_png
 from unclip.stage import main
-from unclip.yardstick import Yardstick
 
 STAGE = "evaluate"
 HEADLINE = (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings, mean_per_caption
-from unclip.judged import judged_captions
+from unclip.evaluation.judged import judged_captions
 from unclip.layout import CONTROLS, Layout
 from unclip.machine import open_machine
 from unclip.painter import Painter

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from unclip.data import Prepared
+from unclip.evaluation.judged import judged_captions
 from unclip.figures import grid, trajectory
-from unclip.judged import judged_captions
 from unclip.layout import Layout
 from unclip.machine import open_machine
 from unclip.painting import join_prompts, paint_rows, provenance, real_pictures

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
 from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
-from unclip.judging import accuracies, judge_pictures
+from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge

@@ -74,8 +74,8 @@ def test_the_networks_know_nothing_else_of_ours(source):
                 ),
             ],
         ),
-        ("torch_fidelity", ["unclip/inception.py"]),
-        ("dvc", ["unclip/dvc_history.py", "unclip/revisions.py"]),
+        ("torch_fidelity", ["unclip/evaluation/inception.py"]),
+        ("dvc", ["unclip/provenance/dvc_history.py", "unclip/provenance/revisions.py"]),
     ],
 )
 def test_one_module_alone_imports_(package, owners):

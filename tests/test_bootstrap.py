@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unclip.bootstrap import FrechetReference, jackknife_margin, margin, margin_of_mean
-from unclip.evaluation import frechet_distance
-from unclip.manifold import overlap, radii
+from unclip.evaluation.bootstrap import FrechetReference, jackknife_margin, margin, margin_of_mean
+from unclip.evaluation.distances import frechet_distance
+from unclip.evaluation.manifold import overlap, radii
 
 
 def features(count, width=6, seed=0, shift=0.0, scale=1.0):

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_params import tiny_params
 
 import cli
-from unclip.comparison import (
+from unclip.comparison.experiments import (
     Comparison,
     Experiment,
     Painted,
@@ -23,8 +23,8 @@ from unclip.comparison import (
     param_rows,
     read_experiment,
 )
-from unclip.comparison_page import comparison_page
-from unclip.comparison_sheet import comparison_sheet
+from unclip.comparison.page import comparison_page
+from unclip.comparison.sheet import comparison_sheet
 from unclip.errors import UserError
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unclip.evaluation import (
+from unclip.evaluation.distances import (
     binding,
     frechet_distance,
     kernel_distance,
     paired_cosine,
     split_real,
 )
-from unclip.judging import Verdict, accuracies, judge_pictures
+from unclip.evaluation.judging import Verdict, accuracies, judge_pictures
 from unclip.models.judge import Judge
 
 
@@ -215,7 +215,7 @@ def test_a_verdict_does_not_depend_on_how_pictures_are_batched(monkeypatch):
     judge = Judge(image_size=8, in_channels=3, num_values=[2, 3], channels=4).eval()
     pictures = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8), dtype=np.uint8)
     whole = judge_pictures(judge, Halves(), pictures, "cpu")
-    monkeypatch.setattr("unclip.judging.BATCH", 3)
+    monkeypatch.setattr("unclip.evaluation.judging.BATCH", 3)
     parts = judge_pictures(judge, Halves(), pictures, "cpu")
     torch.testing.assert_close(parts.features, whole.features)
     torch.testing.assert_close(parts.logits, whole.logits)

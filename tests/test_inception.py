@@ -13,12 +13,12 @@ from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchvision.models import inception_v3
 from workspace import Workspace
 
-from unclip import inception
-from unclip.bootstrap import FrechetReference
 from unclip.data import Prepared
 from unclip.errors import UserError
-from unclip.evaluation import split_real
-from unclip.inception import Inception
+from unclip.evaluation import inception
+from unclip.evaluation.bootstrap import FrechetReference
+from unclip.evaluation.distances import split_real
+from unclip.evaluation.inception import Inception
 from unclip.layout import Layout
 from unclip.preflight import require_inception
 from unclip.stage import exit_status

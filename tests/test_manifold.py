@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unclip.manifold import (
+from unclip.evaluation.manifold import (
     diversity_ratio,
     diversity_within_captions,
     nearest_pictures,

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from unclip.bootstrap import FrechetReference
 from unclip.datasets import fashion_mnist
-from unclip.machine import raw_data_dir
-from unclip.manifold import (
+from unclip.evaluation.bootstrap import FrechetReference
+from unclip.evaluation.manifold import (
     Overlap,
     diversity_ratio,
     diversity_within_captions,
@@ -24,6 +23,7 @@ from unclip.manifold import (
     radii,
     share_nearer,
 )
+from unclip.machine import raw_data_dir
 
 K, COUNT, NUM_TRAIN, NUM_REFERENCE, WIDTH = 5, 1000, 10_000, 3000, 32
 BOUNDS = {

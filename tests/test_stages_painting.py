@@ -15,7 +15,7 @@ from stages.paint_controls import control_embeds
 from unclip.artifacts import weights_hash
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings
-from unclip.judged import judged_captions
+from unclip.evaluation.judged import judged_captions
 from unclip.layout import CONTROLS
 
 pytestmark = pytest.mark.usefixtures("on_cpu")

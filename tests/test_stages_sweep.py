@@ -10,8 +10,8 @@ from workspace import Workspace
 
 from unclip.artifacts import build, load_artifact
 from unclip.data import Prepared
-from unclip.judged import judged_captions
-from unclip.judging import accuracies, judge_pictures
+from unclip.evaluation.judged import judged_captions
+from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.models.judge import Judge
 from unclip.sweeping import SAMPLERS, mean_variation
 from unclip.system import Settings, System

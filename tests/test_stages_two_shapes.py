@@ -7,7 +7,7 @@ import pytest
 from workspace import PICTURES, SECTIONS, Workspace
 
 from unclip.data import Prepared
-from unclip.judged import judged_captions
+from unclip.evaluation.judged import judged_captions
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 import cli
 from unclip.png import read_png_text, save_png
-from unclip.tracing import compare_pixels, describe_note
+from unclip.provenance.tracing import compare_pixels, describe_note
 
 HASHES = {"checkpoint.clip": "a" * 64, "checkpoint.prior": "b" * 64, "checkpoint.decoder": "c" * 64}
 
@@ -320,7 +320,7 @@ def commit(text: str) -> str:
 
 
 def test_every_revision_that_names_a_network_is_remembered(elsewhere):
-    from unclip.dvc_history import remembered
+    from unclip.provenance.dvc_history import remembered
 
     git("init", "--quiet", "--initial-branch=main")
     Path(".dvc").mkdir()
@@ -359,7 +359,7 @@ def test_every_revision_that_names_a_network_is_remembered(elsewhere):
 
 
 def test_without_git_only_the_folder_itself_is_remembered(elsewhere):
-    from unclip.dvc_history import remembered
+    from unclip.provenance.dvc_history import remembered
 
     Path("dvc.lock").write_text(lock("prior", "a"))
     assert remembered(Path()) == {}

@@ -16,7 +16,7 @@ from workspace import Workspace, forget_accelerator
 from unclip.artifacts import build, load_artifact
 from unclip.data import Prepared
 from unclip.defaults import EDIT_STRENGTH, ddim_changes, sample_params, vary_changes
-from unclip.judging import judge_pictures
+from unclip.evaluation.judging import judge_pictures
 from unclip.layout import Layout
 from unclip.manipulation import edited, interpolated, latent_of, varied
 from unclip.models.judge import Judge

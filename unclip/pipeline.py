@@ -34,7 +34,7 @@ from unclip.manipulation import (
 )
 from unclip.painter import Latent
 from unclip.picture_files import names_picture, read_picture
-from unclip.revisions import fetch_models
+from unclip.provenance.revisions import fetch_models
 from unclip.system import Settings, System
 
 Pictures = npt.NDArray[np.uint8]

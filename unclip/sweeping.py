@@ -16,10 +16,10 @@ from torchmetrics.functional.image import total_variation
 from unclip.artifacts import build, load_artifact
 from unclip.charts import heat_maps, lines
 from unclip.data import Prepared
-from unclip.evaluation import frechet_distance, split_real
+from unclip.evaluation.distances import frechet_distance, split_real
+from unclip.evaluation.judged import judged_captions
+from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.figures import grid
-from unclip.judged import judged_captions
-from unclip.judging import accuracies, judge_pictures
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from unclip.errors import UserError
 from unclip.layout import Layout, models_in
-from unclip.revisions import fetch_models
+from unclip.provenance.revisions import fetch_models
 
 if TYPE_CHECKING:
     from unclip.machine import Machine

@@ -13,7 +13,7 @@ from unclip.layout import models_in
 from unclip.progress import progress
 
 if TYPE_CHECKING:
-    from unclip.comparison import Comparison, Experiment, Painted
+    from unclip.comparison.experiments import Comparison, Experiment, Painted
     from unclip.machine import Machine
     from unclip.system import System
 
@@ -42,8 +42,8 @@ def compare(
             "`git log` name what there is"
         )
     # Torch takes seconds to import; the check that needs none of it stands above.
-    from unclip.comparison_page import comparison_page
-    from unclip.comparison_sheet import comparison_sheet
+    from unclip.comparison.page import comparison_page
+    from unclip.comparison.sheet import comparison_sheet
     from unclip.png import save_png
 
     prompts = list(dict.fromkeys(prompts))
@@ -61,8 +61,8 @@ def compare(
 
 def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]":
     """Returns what the files of the revisions say, all of them to be painted with one seed."""
-    from unclip.comparison import EVALUATE, HEADLINE, PARAMS, read_experiment
-    from unclip.dvc_history import read_files
+    from unclip.comparison.experiments import EVALUATE, HEADLINE, PARAMS, read_experiment
+    from unclip.provenance.dvc_history import read_files
 
     found: list[Experiment] = []
     changes: dict[str, Any] = {"num_per_prompt": num} | ({} if seed is None else {"seed": seed})
@@ -75,7 +75,7 @@ def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]"
 
 
 def _paint(experiments: "Sequence[Experiment]", prompts: Sequence[str]) -> "Comparison":
-    from unclip.comparison import Comparison, figure_rows, param_rows
+    from unclip.comparison.experiments import Comparison, figure_rows, param_rows
     from unclip.tokenizer import tokenize
 
     systems, machine = _open(experiments)
@@ -126,7 +126,7 @@ def _paint_one(
     advance: Callable[[int], None],
 ) -> "dict[str, Painted]":
     """Returns prompt → what an experiment paints of it, as its own sample section says."""
-    from unclip.comparison import Painted
+    from unclip.comparison.experiments import Painted
     from unclip.painting import call_note, paint_rows, provenance
     from unclip.system import Settings
 

@@ -12,13 +12,19 @@ from rich.text import Text
 
 from unclip.commands.common import open_system
 from unclip.errors import UserError
-from unclip.tracing import Traced, compare_pixels, describe_note, read_pixels, read_traced
+from unclip.provenance.tracing import (
+    Traced,
+    compare_pixels,
+    describe_note,
+    read_pixels,
+    read_traced,
+)
 from unclip.tracking.address import EXPERIMENTS, find_root
 from unclip.tracking.lineage import Lineage, find_lineage
 from unclip.tracking.store import STAGES, Run, TrackingError
 
 if TYPE_CHECKING:
-    from unclip.search import Network
+    from unclip.provenance.search import Network
 
 MOST_REVISIONS = 3  # of one network that are named
 HASH = 12  # characters of a commit
@@ -45,7 +51,7 @@ def trace(picture: Path, *, repaint: bool, source: Path | None, out: Path | None
     elif out is not None:
         raise UserError(f"--out {out}: is for the picture painted again; add --repaint")
     # Torch takes seconds to import; every check that needs none of it stands above.
-    from unclip.search import find_networks
+    from unclip.provenance.search import find_networks
 
     networks = find_networks(traced.hashes, Path(), source)
     console = Console(highlight=False)
@@ -141,7 +147,7 @@ def _repaint(traced: Traced, networks: "Sequence[Network]", out: Path | None) ->
     """Paints a picture again, says what came of it, and returns whether every pixel is the same."""
     from unclip.painting import repaint
     from unclip.png import as_image, encode_png, save_png
-    from unclip.search import gather
+    from unclip.provenance.search import gather
 
     with tempfile.TemporaryDirectory() as folder:
         gather(networks, Path(), Path(folder))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from unclip.comparison import Comparison, Painted, Row
+from unclip.comparison.experiments import Comparison, Painted, Row
 from unclip.figures import GAP, INK, LINE, MARGIN, MUTED, PAPER, WIDE_GAP, wrap_text
 
 SHEET_WIDTH = 1600  # pixels; many experiments make a wider sheet

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unclip.bootstrap import FrechetReference, jackknife_margin, margin_of_mean
-from unclip.evaluation import frechet_distance, kernel_distance
-from unclip.manifold import diversity_ratio, diversity_within_captions, overlap, radii
+from unclip.evaluation.bootstrap import FrechetReference, jackknife_margin, margin_of_mean
+from unclip.evaluation.distances import frechet_distance, kernel_distance
+from unclip.evaluation.manifold import diversity_ratio, diversity_within_captions, overlap, radii
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-from unclip.comparison import Comparison, Painted, Row
+from unclip.comparison.experiments import Comparison, Painted, Row
 from unclip.png import as_image, encode_png
 
 STYLE = """

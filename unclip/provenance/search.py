@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unclip.artifacts import DESCRIPTION, WEIGHTS, weights_hash
-from unclip.dvc_history import Remembered, Store, open_cache, open_remote, remembered
 from unclip.errors import UserError
 from unclip.layout import models_in
 from unclip.progress import progress
+from unclip.provenance.dvc_history import Remembered, Store, open_cache, open_remote, remembered
 
 
 @dataclass(frozen=True)
