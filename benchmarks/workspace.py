@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from accelerate import PartialState
 
 from stages import prepare, train_clip, train_decoder, train_judge, train_prior
 from unclip.artifacts import Artifact, save_artifact, weights_hash
@@ -80,7 +81,7 @@ def make_workspace(folder: Path, params: Params) -> Layout:
 
 def write_untrained(layout: Layout, params: Params) -> None:
     """Writes all networks with their first weights, and random embeddings, of prepared data."""
-    machine = Machine("cpu", "fp32", None)
+    machine = Machine("cpu", "fp32", PartialState(cpu=True))
     data = Prepared(layout.prepared)
     clip = train_clip.Task.of(layout, params.clip, machine)
     facts: dict[str, Any] = {"dataset": data.name, "prompts": data.prompts, "words": []}

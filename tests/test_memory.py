@@ -26,7 +26,8 @@ from stages import {stage}
 from unclip.layout import Layout
 from unclip.params import load_params
 
-{stage}.run(Layout(), load_params(Layout().params).{section})
+params = load_params(Layout().params)
+{stage}.run(Layout(), *(getattr(params, section) for section in {sections}))
 """
 
 
@@ -42,7 +43,7 @@ def anonymous_memory(process: int) -> int:
 def peak_memory(stage: str, folder: Path) -> int:
     """The most anonymous memory, in KiB, that a stage is seen to hold while it runs in a folder."""
     environment = {"PYTHONPATH": str(REPO), "UNCLIP_TRACKING": "off", "UNCLIP_DEVICE": "cpu"}
-    code = RUN.format(stage=stage, section=SECTIONS[stage])
+    code = RUN.format(stage=stage, sections=SECTIONS[stage].split())
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, env=os.environ | environment
     ) as child:

@@ -15,6 +15,7 @@ from unclip.preflight import require_inception
 from unclip.processes import (
     has_another_failed_before,
     is_lost_connection,
+    num_started,
     num_to_start,
     run_in,
 )
@@ -94,6 +95,9 @@ def exit_status(
             return run_in(count, stage)
         run(layout, **sections)
     except (Exception, KeyboardInterrupt) as error:
+        if num_started() > 1:  # the launcher, which ends the others now, must not cut this short
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
         if not has_another_failed_before():
             for line in _explained(stage, error):
                 print(f"error: {line}", file=sys.stderr)
