@@ -244,6 +244,17 @@ def test_a_moved_clone_builds_its_environment_afresh(clone):
     assert clone.log("venv.log") == "built\n" * 2
 
 
+def test_an_environment_that_is_a_link_is_never_emptied(clone, tmp_path):
+    clone.add_python("python3", (3, 12, 1))
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "bin" / "pip").write_text("#!/elsewhere/.venv/bin/python\n", encoding="utf-8")
+    (clone.root / ".venv").symlink_to(other)
+    assert_one_line(clone.setup(), ".venv is a link", "another folder")
+    assert (other / "bin" / "pip").exists()
+    assert not (clone.root / "venv.log").exists()
+
+
 def test_make_run_repros_inside_the_environment_and_then_says_where_things_are(clone):
     clone.add_python("python3", (3, 11, 2))
     for folder in ("metrics", "samples"):

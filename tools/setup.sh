@@ -136,6 +136,9 @@ install() {
 prepare_git
 index=${TORCH_INDEX:-$(remembered_index)}
 if ! usable; then
+    # To build it anew would empty the folder that the link leads to.
+    [ ! -L .venv ] || stop ".venv is a link, and what it leads to can not be used here ($reason):" \
+        "remove the link, and an environment of this folder's own is built"
     find_python
     say "Building .venv with Python $version ($reason)."
     "$base" -m venv --clear .venv || stop "could not build .venv with $base; its own words stand above"
