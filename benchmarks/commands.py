@@ -89,7 +89,7 @@ def _shipped_pipeline(root: Path) -> Path:
     root.mkdir(parents=True)
     for name in ("params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(REPOSITORY / name, root)
-    for name in ("stages", "unclip"):
+    for name in ("data/example", "stages", "unclip"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
     pipeline = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))

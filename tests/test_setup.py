@@ -250,7 +250,7 @@ def test_an_environment_that_is_a_link_is_never_emptied(clone, tmp_path):
     (other / "bin").mkdir(parents=True)
     (other / "bin" / "pip").write_text("#!/elsewhere/.venv/bin/python\n", encoding="utf-8")
     (clone.root / ".venv").symlink_to(other)
-    assert_one_line(clone.setup(), ".venv is a link", "another folder")
+    assert_one_line(clone.setup(), ".venv is a link")
     assert (other / "bin" / "pip").exists()
     assert not (clone.root / "venv.log").exists()
 
