@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 
@@ -24,3 +25,26 @@ def on_cpu(monkeypatch) -> None:
     """Stages run on the CPU and tell MLflow nothing."""
     monkeypatch.setenv("UNCLIP_TRACKING", "off")
     monkeypatch.setenv("UNCLIP_DEVICE", "cpu")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, on_cpu):
+    """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
+
+    def run_cli(*arguments):
+        from workspace import forget_accelerator
+
+        import cli
+
+        forget_accelerator()
+        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run_cli

@@ -1,3 +1,4 @@
+import inspect
 import re
 import subprocess
 import sys
@@ -9,30 +10,11 @@ from PIL import Image
 
 import cli
 from unclip.commands.common import slugs
+from unclip.defaults import EDIT_STRENGTH, FRAMES
 from unclip.png import as_image
 
 REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, on_cpu):
-    """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
-
-    def run_cli(*arguments):
-        from workspace import forget_accelerator
-
-        forget_accelerator()
-        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run_cli
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +70,16 @@ def test_help_imports_nothing_slow():
     imported = {name.partition(".")[0] for name in done.stdout.partition("IMPORTED")[2].split()}
     assert "typer" in imported
     assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate"} == set()
+
+
+def test_defaults_in_help_are_those_of_the_library():
+    default = {
+        (command.__name__, name): parameter.default
+        for command in (cli.edit, cli.interpolate)
+        for name, parameter in inspect.signature(command).parameters.items()
+    }
+    assert default["edit", "strength"] == EDIT_STRENGTH
+    assert default["edit", "frames"] == default["interpolate", "frames"] == FRAMES
 
 
 # Mistakes: a line that names what is wrong, a status that is not 0, no traceback

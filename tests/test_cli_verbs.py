@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dag import REPO
 from PIL import Image
-from test_cli import pictures, run  # noqa: F401
+from test_cli import pictures
 
 from unclip.painting import repaint
 from unclip.png import read_png_text
@@ -35,7 +35,7 @@ def other(tmp_path):
 
 
 @pytest.fixture
-def paint(run, trained, tmp_path):  # noqa: F811
+def paint(run, trained, tmp_path):
     """Runs a verb that must succeed; gives the folder of its pictures and what it said."""
 
     def paint_verb(*arguments):
@@ -205,7 +205,7 @@ def test_sample_can_be_painted_again_too(paint, trained):
 
 @pytest.mark.parametrize("verb", ["vary", "edit", "interpolate"])
 @pytest.mark.parametrize("what", ["missing", "text", "damaged"])
-def test_a_file_that_is_no_picture_is_one_line(run, trained, tmp_path, verb, what):  # noqa: F811
+def test_a_file_that_is_no_picture_is_one_line(run, trained, tmp_path, verb, what):
     path = tmp_path / "a.png"
     if what == "text":
         path.write_text("not a picture")
@@ -240,7 +240,7 @@ def test_a_file_that_is_no_picture_is_one_line(run, trained, tmp_path, verb, wha
     ],
     ids=lambda value: " ".join(value[:3])[:40] if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line(run, trained, tmp_path, photo, arguments, line):  # noqa: F811
+def test_a_mistake_is_one_line(run, trained, tmp_path, photo, arguments, line):
     words = [str(photo) if word == "PHOTO" else word for word in arguments]
     out = tmp_path / "out"
     status, printed, err = run(*words, "--from", trained.layout.root, "--out", out)
@@ -264,14 +264,14 @@ def test_a_mistake_is_one_line(run, trained, tmp_path, photo, arguments, line): 
     ],
     ids=" ".join,
 )
-def test_an_option_that_makes_no_sense_is_named(run, arguments, named):  # noqa: F811
+def test_an_option_that_makes_no_sense_is_named(run, arguments, named):
     status, printed, err = run(*arguments)
     assert status == 2
     assert named in err
     assert "Traceback" not in printed + err
 
 
-def test_words_that_were_never_trained_are_named(run, trained, tmp_path, photo):  # noqa: F811
+def test_words_that_were_never_trained_are_named(run, trained, tmp_path, photo):
     arguments = ["edit", photo, "a large red circle", "a large red hat", "--frames", "2", *FAST]
     status, _, err = run(*arguments, "--from", trained.layout.root, "--out", tmp_path / "out")
     assert status == 0
@@ -279,7 +279,7 @@ def test_words_that_were_never_trained_are_named(run, trained, tmp_path, photo):
 
 
 @pytest.mark.parametrize("verb", ["vary", "interpolate", "edit", "trajectory"])
-def test_help_has_an_example_and_the_options_that_all_share(run, verb):  # noqa: F811
+def test_help_has_an_example_and_the_options_that_all_share(run, verb):
     status, out, _ = run(verb, "--help")
     assert status == 0
     assert f"Example: python cli.py {verb}" in " ".join(out.split())

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import yaml
 from PIL import Image
 from tiny_params import tiny_params
 
-import cli
 from unclip.comparison.experiments import (
     Comparison,
     Experiment,
@@ -281,20 +280,9 @@ def test_the_page_says_what_the_table_says_and_escapes_it(comparison):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, on_cpu):
+def run(run):
     """Runs `python cli.py compare …` in this process; gives its status, stdout and stderr."""
-
-    def run_cli(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cli.py", "compare", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run_cli
+    return partial(run, "compare")
 
 
 @pytest.mark.parametrize("revs", [["workspace"], ["a", "b", "a"]], ids=" ".join)

@@ -15,27 +15,6 @@ from unclip.provenance.tracing import compare_pixels, describe_note
 HASHES = {"checkpoint.clip": "a" * 64, "checkpoint.prior": "b" * 64, "checkpoint.decoder": "c" * 64}
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, on_cpu):
-    """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
-
-    def run_cli(*arguments):
-        from workspace import forget_accelerator
-
-        forget_accelerator()
-        monkeypatch.setenv("COLUMNS", "160")
-        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run_cli
-
-
 @pytest.fixture(scope="module")
 def painted(trained, tmp_path_factory) -> Path:
     """A folder of six pictures and their sheet, painted in one call."""
