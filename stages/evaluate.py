@@ -216,6 +216,7 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     yardstick = Yardstick.of(
         scene.real.features[real.reference],
         scene.real_captions[real.reference],
+        num_among=len(captions),
         neighbours=evaluate.neighbours,
         subsets=evaluate.kid_subsets,
         subset_size=min(evaluate.kid_subset_size, len(real.floor)),

@@ -14,7 +14,7 @@ from unclip.seeding import generator
 from unclip.training.batches import ShuffledBatches
 from unclip.training.fit import Hook, fit
 from unclip.training.loop import train
-from unclip.training.optim import lr_at, make_ema, make_optimizer
+from unclip.training.optim import lr_at, make_ema, make_optimizers
 
 # Which items make the batch of a step
 
@@ -103,12 +103,14 @@ def small_clip() -> CLIP:
     return CLIP(image_size=8, in_channels=1, embed_dim=4, vocab_size=256, dropout=0.0, **sizes)
 
 
-def test_only_matrices_decay_and_never_the_logit_scale():
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_only_matrices_decay_and_never_the_logit_scale(optimizer):
     model = small_clip()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    make_optimizer(model, lr=0.1, weight_decay=0.5).step()
+    for each in make_optimizers(model, optimizer, lr=0.1, weight_decay=0.5):
+        each.step()
     for name, parameter in model.named_parameters():
         decays = name.endswith("positions") or (
             name.endswith("weight") and "norm" not in name and "bias" not in name
@@ -118,17 +120,24 @@ def test_only_matrices_decay_and_never_the_logit_scale():
     assert torch.equal(model.logit_scale, before["logit_scale"])
 
 
-def test_every_trainable_parameter_is_optimised_once_and_no_frozen_one():
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_every_trainable_parameter_is_optimised_once_and_no_frozen_one(optimizer):
     model = small_clip()
     model.text.requires_grad_(False)
-    optimizer = make_optimizer(model, lr=0.1, weight_decay=0.5)
-    found = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    optimizers = make_optimizers(model, optimizer, lr=0.1, weight_decay=0.5)
+    found = [id(p) for each in optimizers for group in each.param_groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
-def test_without_weight_decay_it_is_adam():
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match="'sgd' is not muon or adamw"):
+        make_optimizers(small_clip(), "sgd", lr=0.1, weight_decay=0.0)
+
+
+def test_without_weight_decay_adamw_is_adam():
     ours, theirs = small_clip(), small_clip()
-    optimizers = make_optimizer(ours, 0.01, 0.0), torch.optim.Adam(theirs.parameters(), 0.01)
+    (adamw,) = make_optimizers(ours, "adamw", lr=0.01, weight_decay=0.0)
+    optimizers = adamw, torch.optim.Adam(theirs.parameters(), 0.01)
     for step in range(10):
         for model, optimizer in zip((ours, theirs), optimizers, strict=True):
             draws = generator(0, "gradients", step)
@@ -213,6 +222,7 @@ def run(tmp_path):
     def run_fit(*, model=None, loss=toy_loss, validate=toy_validate, log=None, **changes):
         recipe = {"seed": 0, "train_steps": 12, "lr": 0.02, "lr_min": 0.0, "warmup_steps": 2}
         recipe |= {"weight_decay": 0.01, "grad_clip": 1.0, "val_every": 4}
+        recipe |= {"optimizer": "adamw"}
         options = {"ema_decay": None, "hooks": (), "state": None}
         options |= {key: changes.pop(key) for key in tuple(changes) if key in options}
         if model is None:
@@ -421,7 +431,7 @@ def test_the_gradient_is_clipped_to_its_norm_and_reported_unclipped(run, grad_cl
     (step,) = train(
         model,
         lambda m, _: 6 * m["a"].sum() + math.sqrt(28) * m["b"].sum(),  # a gradient of norm 10
-        optimizer,
+        [optimizer],
         lambda _: 1.0,
         run.accelerator,
         train_steps=1,

@@ -26,7 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
     "sweep": {"num_pictures": 40, "guidances": [1.0, 2.0], "steps": [2, 3]},
 }
 TRAINING = {
-    **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16},
+    **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16, "lr": 5e-3},
     **{"val_every": 2, "val_pictures": 50},
 }
 

@@ -88,6 +88,7 @@ class TrainingParams(Section):
     seed: Seed
     batch_size: Count
     train_steps: Count
+    optimizer: Literal["muon", "adamw"]
     lr: Rate
     lr_min: Annotated[float, Field(ge=0.0, le=10.0)]
     warmup_steps: Index

@@ -18,8 +18,10 @@ class Yardstick:
 
     Attributes:
         features: (M, F) float32, the judge's.
+        among: (S, F), those of them that precision, recall, density and coverage look at: as many
+            as are painted, for these figures hang on the ratio of the two numbers.
         diversity: of each caption, the mean distance of two real pictures of it.
-        radii: (M,) float64, how far the balls around the real pictures reach.
+        radii: (S,) float64, how far the balls around `among` reach.
         frechet: for the margins of Fréchet distances.
         neighbours: k, of precision, recall, density and coverage.
         subsets: of the kernel distance, how many.
@@ -28,6 +30,7 @@ class Yardstick:
     """
 
     features: Tensor
+    among: Tensor
     diversity: dict[int, float]
     radii: Tensor
     frechet: FrechetReference
@@ -42,16 +45,22 @@ class Yardstick:
         features: Tensor,
         captions: Tensor,
         *,
+        num_among: int,
         neighbours: int,
         subsets: int,
         subset_size: int,
         seed: int,
     ) -> "Yardstick":
-        """Returns the yardstick of real pictures with captions (M,); the rest as the attributes."""
+        """Returns the yardstick of real pictures with captions (M,), in no order.
+
+        The first `num_among` of them are `among`; the other arguments are as the attributes.
+        """
+        among = features[:num_among]
         return cls(
             features,
+            among,
             diversity_within_captions(features, captions),
-            radii(features, neighbours),
+            radii(among, neighbours),
             FrechetReference.of(features),
             neighbours,
             subsets,
@@ -69,7 +78,7 @@ class Yardstick:
             features: (N, F), the judge's, of pictures that are not among the real ones.
             captions: (N,), whole numbers, what each was to show.
         """
-        among = overlap(features, self.features, k=self.neighbours, reference_radii=self.radii)
+        among = overlap(features, self.among, k=self.neighbours, reference_radii=self.radii)
 
         def diversity(rows: Tensor) -> float:
             within = diversity_within_captions(features[rows], captions[rows])

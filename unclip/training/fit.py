@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from unclip.errors import UserError
 from unclip.progress import progress
 from unclip.training.loop import LossFunction, Step, train
-from unclip.training.optim import lr_at, make_ema, make_optimizer
+from unclip.training.optim import lr_at, make_ema, make_optimizers
 from unclip.training.share import Share
 from unclip.training.state import Snapshot, TrainingState
 
@@ -32,6 +32,7 @@ class Recipe(Protocol):
 
     seed: int
     train_steps: int
+    optimizer: str
     lr: float
     lr_min: float
     warmup_steps: int
@@ -128,7 +129,7 @@ def fit(
         model: moved to the device and trained in place.
         loss_function: (model, step) -> scalar loss; draws its batch and noise from the step alone.
         validate: model -> figures, with "val_loss" among them; always on the same data and noise.
-        recipe: optimizer, rates and lengths.
+        recipe: optimizers, rates and lengths.
         stage: names the training in progress, errors and draws.
         accelerator: Hugging Face Accelerate's.
         log: takes the figures as they come; None forgets them.
@@ -203,13 +204,13 @@ class Training:
 
     Attributes:
         model: the network.
-        optimizer: of its parameters.
+        optimizers: of its parameters, each of one part.
         ema: follows the model, if there is one.
         steps: first step -> the steps from there on, to be iterated.
     """
 
     model: nn.Module
-    optimizer: Optimizer
+    optimizers: list[Optimizer]
     ema: AveragedModel | None
     steps: Callable[[int], Iterator[Step]]
 
@@ -226,16 +227,18 @@ class Training:
     ) -> "Training":
         """Returns a training that has not begun; arguments as in `fit`."""
         model.to(accelerator.device).train()
-        optimizer = make_optimizer(model, recipe.lr, recipe.weight_decay)
+        optimizers = make_optimizers(
+            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay
+        )
         ema = None if ema_decay is None else make_ema(model, ema_decay)
-        prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+        prepared, *prepared_optimizers = accelerator.prepare(model, *optimizers)
         rates = {k: getattr(recipe, k) for k in ("train_steps", "lr", "lr_min", "warmup_steps")}
 
         def steps(first_step: int) -> Iterator[Step]:
             return train(
                 prepared,
                 loss_function,
-                prepared_optimizer,
+                prepared_optimizers,
                 functools.partial(lr_at, **rates),
                 accelerator,
                 first_step=first_step,
@@ -246,7 +249,7 @@ class Training:
                 ema=ema,
             )
 
-        return cls(model, optimizer, ema, steps)
+        return cls(model, optimizers, ema, steps)
 
     @property
     def kept(self) -> nn.Module:
@@ -258,8 +261,9 @@ class Training:
         parts = {"model": self.model.state_dict()}
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
-        for index, values in self.optimizer.state_dict()["state"].items():
-            parts[f"optimizer.{index}"] = values
+        for i, optimizer in enumerate(self.optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                parts[f"optimizer.{i}.{index}"] = values
         return {
             f"{part}/{name}": tensor
             for part, each in parts.items()
@@ -271,10 +275,11 @@ class Training:
         self.model.load_state_dict(_part(tensors, "model"))
         if self.ema is not None:
             self.ema.load_state_dict(_part(tensors, "ema"))
-        described = self.optimizer.state_dict()
-        places = [i for group in described["param_groups"] for i in group["params"]]
-        moments = {i: _part(tensors, f"optimizer.{i}") for i in places}
-        self.optimizer.load_state_dict(described | {"state": moments})
+        for i, optimizer in enumerate(self.optimizers):
+            described = optimizer.state_dict()
+            places = [place for group in described["param_groups"] for place in group["params"]]
+            moments = {place: _part(tensors, f"optimizer.{i}.{place}") for place in places}
+            optimizer.load_state_dict(described | {"state": moments})
 
 
 @dataclass

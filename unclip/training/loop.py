@@ -1,6 +1,6 @@
 """The training loop: one for CLIP, prior, decoder and judge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Step:
 def train(
     model: nn.Module,
     loss_function: LossFunction,
-    optimizer: Optimizer,
+    optimizers: Sequence[Optimizer],
     learning_rate: Callable[[int], float],
     accelerator: Any,
     *,
@@ -53,10 +53,10 @@ def train(
     the weights, EMA and optimizer that it had there.
 
     Args:
-        model: in train mode, prepared by `accelerator` together with `optimizer`.
+        model: in train mode, prepared by `accelerator` together with `optimizers`.
         loss_function: the loss of the batch of a step (0 is the first), a scalar; where several
             processes share it, their mean is.
-        optimizer: updated once a step.
+        optimizers: of its parameters, each of which moves once a step.
         learning_rate: the rate of a step.
         accelerator: Hugging Face Accelerate's, for precision and backward.
         first_step: how many steps lie behind.
@@ -71,14 +71,16 @@ def train(
     for index in range(first_step, train_steps):
         torch.manual_seed(derive_seed(seed, dropout, index))
         lr = learning_rate(index)
-        for group in optimizer.param_groups:
+        for group in (group for each in optimizers for group in each.param_groups):
             group["lr"] = lr
         with accelerator.autocast():
             loss = loss_function(model, index)
         accelerator.backward(loss)
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            with accelerator.autocast():  # for the products of Muon
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update_parameters(accelerator.unwrap_model(model))
         mean_loss = accelerator.reduce(loss.detach(), "mean")

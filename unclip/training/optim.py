@@ -1,4 +1,4 @@
-"""Optimizer and learning rate of every training stage."""
+"""Optimizers and learning rate of every training stage."""
 
 import math
 
@@ -6,21 +6,40 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from unclip.training.muon import Muon
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
-    """Returns AdamW (Loshchilov & Hutter 2019), which is plain Adam when weight_decay is 0.
+def make_optimizers(
+    model: nn.Module, optimizer: str, *, lr: float, weight_decay: float
+) -> list[Optimizer]:
+    """Returns what updates a network, each parameter by one of them.
 
-    Only matrices and kernels decay. Biases, norms and scalars such as CLIP's `logit_scale` do not.
+    "adamw" is AdamW (Loshchilov & Hutter 2019), which is plain Adam when weight_decay is 0. "muon"
+    is Muon for the weights of linear and convolutional layers, and AdamW for the rest. Only
+    matrices and kernels decay. Biases, norms and scalars such as CLIP's `logit_scale` do not.
+
+    Raises:
+        ValueError: an unknown optimizer.
     """
+    if optimizer not in ("muon", "adamw"):
+        raise ValueError(f"optimizer: {optimizer!r} is not muon or adamw")
     parameters = [p for p in model.parameters() if p.requires_grad]
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    of_muon = [m.weight for m in layers if m.weight.requires_grad] if optimizer == "muon" else []
+    others = [p for p in parameters if all(p is not weight for weight in of_muon)]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return AdamW([g for g in groups if g["params"]], lr=lr, fused=fused)
+    optimizers: list[Optimizer] = []
+    if of_muon:
+        optimizers.append(Muon(of_muon, lr, weight_decay))
+    if groups := [group for group in groups if group["params"]]:
+        fused = all(p.device.type in ("cpu", "cuda") for p in others)
+        optimizers.append(AdamW(groups, lr=lr, fused=fused))
+    return optimizers
 
 
 def lr_at(step: int, *, train_steps: int, lr: float, lr_min: float, warmup_steps: int) -> float:

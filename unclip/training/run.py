@@ -19,7 +19,7 @@ from unclip.training.fit import Fitted, Hook, fit
 from unclip.training.share import Share
 from unclip.training.state import key_of, open_state
 
-COPIES_IN_A_STATE = 5  # weights, EMA, the optimizer's two moments, best weights so far
+COPIES_IN_A_STATE = 5  # weights, EMA, at most two moments of an optimizer, best weights so far
 CURVES_AND_PICTURES = 10**7  # bytes that they may take
 
 
