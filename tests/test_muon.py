@@ -116,16 +116,31 @@ def test_the_entries_of_a_step_have_a_fifth_of_the_rate_whatever_the_shape(shape
     assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.2e-3, rel=0.2)
 
 
-def test_an_autocast_around_the_step_computes_in_bf16(monkeypatch):
-    seen = []
-    product = torch.baddbmm
-    monkeypatch.setattr(torch, "baddbmm", lambda *a, **k: seen.append(product(*a, **k)) or seen[-1])
-    weight = nn.Parameter(torch.zeros(6, 8))
-    weight.grad = gradients((6, 8), 0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        Muon([weight], lr=0.1).step()
-    assert {tensor.dtype for tensor in seen} == {torch.bfloat16}
-    assert weight.dtype == torch.float32
+def test_in_bf16_it_moves_as_far_to_a_few_percent_and_keeps_float32_weights():
+    pair = [nn.Parameter(torch.zeros(6, 8)) for _ in range(2)]
+    for weight, dtype in zip(pair, (torch.float32, torch.bfloat16), strict=True):
+        weight.grad = gradients((6, 8), 0)
+        Muon([weight], lr=0.1, dtype=dtype).step()
+    exact, rounded = pair
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+def test_a_vector_is_refused():
+    with pytest.raises(ValueError, match=r"not a \(3,\)"):
+        Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
+
+
+def test_a_closure_computes_the_gradients():
+    weight = nn.Parameter(torch.ones(3, 4))
+
+    def closure():
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert Muon([weight], lr=0.1).step(closure).item() == 12
+    assert not torch.equal(weight, torch.ones(3, 4))
 
 
 def test_layers_go_to_muon_and_the_rest_to_adamw():

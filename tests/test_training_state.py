@@ -42,7 +42,9 @@ def stop_at(step):
 
 
 SEVERAL = {"train_steps": 402, "val_every": 201}  # two steps make a row of the history
+MUON = {"optimizer": "muon", "ema_decay": 0.9}
 STOPS = [({}, 2), ({}, 5), ({}, 9), ({"ema_decay": 0.9}, 2), ({"ema_decay": 0.9}, 9), (SEVERAL, 6)]
+STOPS += [(MUON, 2), (MUON, 9)]
 
 
 @pytest.mark.parametrize(("options", "stopped_at"), STOPS)

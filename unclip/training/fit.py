@@ -228,7 +228,11 @@ class Training:
         """Returns a training that has not begun; arguments as in `fit`."""
         model.to(accelerator.device).train()
         optimizers = make_optimizers(
-            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay
+            model,
+            recipe.optimizer,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            dtype=torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32,
         )
         ema = None if ema_decay is None else make_ema(model, ema_decay)
         prepared, *prepared_optimizers = accelerator.prepare(model, *optimizers)

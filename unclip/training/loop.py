@@ -78,8 +78,7 @@ def train(
         accelerator.backward(loss)
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), grad_clip)
         for optimizer in optimizers:
-            with accelerator.autocast():  # for the products of Muon
-                optimizer.step()
+            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update_parameters(accelerator.unwrap_model(model))

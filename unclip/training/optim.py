@@ -12,13 +12,27 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizers(
-    model: nn.Module, optimizer: str, *, lr: float, weight_decay: float
+    model: nn.Module,
+    optimizer: str,
+    *,
+    lr: float,
+    weight_decay: float,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Optimizer]:
     """Returns what updates a network, each parameter by one of them.
 
     "adamw" is AdamW (Loshchilov & Hutter 2019), which is plain Adam when weight_decay is 0. "muon"
-    is Muon for the weights of linear and convolutional layers, and AdamW for the rest. Only
-    matrices and kernels decay. Biases, norms and scalars such as CLIP's `logit_scale` do not.
+    is Muon for the weights of all linear and convolutional layers, and AdamW for the rest. (Jordan
+    et al. 2024 leave the first and the last layer to AdamW; here these learn as well by Muon, and
+    no list of names is needed.) Only matrices and kernels decay. Biases, norms and scalars such as
+    CLIP's `logit_scale` do not.
+
+    Args:
+        model: the network, where it will be trained.
+        optimizer: "muon" or "adamw".
+        lr: learning rate, which means about the same to both.
+        weight_decay: decoupled from the gradient, of both.
+        dtype: of the products that Muon needs.
 
     Raises:
         ValueError: an unknown optimizer.
@@ -35,7 +49,7 @@ def make_optimizers(
     ]
     optimizers: list[Optimizer] = []
     if of_muon:
-        optimizers.append(Muon(of_muon, lr, weight_decay))
+        optimizers.append(Muon(of_muon, lr, weight_decay, dtype=dtype))
     if groups := [group for group in groups if group["params"]]:
         fused = all(p.device.type in ("cpu", "cuda") for p in others)
         optimizers.append(AdamW(groups, lr=lr, fused=fused))
@@ -68,7 +82,7 @@ def make_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedMo
 
     @torch.no_grad()
     def update(averages: Tensors, currents: Tensors, num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
+        n = int(averaged.n_averaged)  # on the CPU; `num_averaged` is a copy that a GPU waits for
         torch._foreach_lerp_(averages, currents, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
 
     averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=update, use_buffers=False)
