@@ -30,15 +30,16 @@ ENDLESS = 10**7  # training steps; more than any benchmark takes
 SHOWN_OPERATORS = 12
 
 
-def training(folder: Path, stage: str, precision: str) -> Work:
+def training(folder: Path, stage: str, precision: str, **changes: Any) -> Work:
     """Returns the steps of a training stage, through the training loop that it uses.
 
     Args:
         folder: a workspace.
         stage: its name in dvc.yaml.
         precision: "auto", "fp32" or "bf16"; one process knows only one.
+        changes: other values of the stage's section.
     """
-    section, steps, model, machine = _start(folder, stage, precision)
+    section, steps, model, machine = _start(folder, stage, precision, **changes)
     flops = count_flops(lambda: next(steps))
 
     def run(count: int) -> None:
@@ -71,11 +72,14 @@ def operators(folder: Path, stage: str, precision: str, count: int) -> Work:
     return Work(lambda count: None, {"operators": shares})
 
 
-def _start(folder: Path, stage: str, precision: str) -> tuple[Any, Any, Any, Machine]:
+def _start(
+    folder: Path, stage: str, precision: str, **changes: Any
+) -> tuple[Any, Any, Any, Machine]:
     """Returns params, steps, network and machine of a training that has not yet begun."""
     layout = Layout(folder)
     section = getattr(load_params(layout.params), stage.removeprefix("train_"))
-    section = section.model_copy(update={"train_steps": ENDLESS, "precision": precision})
+    update = {"train_steps": ENDLESS, "precision": precision} | changes
+    section = section.model_copy(update=update)
     machine = open_machine(section.precision)
     task = TASKS[stage].of(layout, section, machine)
     model = task.new_model()

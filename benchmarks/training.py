@@ -30,6 +30,7 @@ FIGURES = (
     Column("gflops_per_second", "GFLOP/s", "{:,.0f}"),
     Column("share", "of the matrix product", "{:.0%}"),
 )
+COMPARED = {"optimizer": "adamw"}  # of all who are compared: Muon would cost each of them the same
 MS = 1e3  # milliseconds in a second
 
 
@@ -45,7 +46,7 @@ def measure(folder: Path, scale: Scale, workers: Workers) -> Section:
     shipped, profile, share = _every_stage(quick, workers.ours, scale)
     small = _ways(quick, workers)
     beside = _ways(large, workers) | {
-        FP32: workers.fp32.build(ours.training, large, DECODER, "fp32"),
+        FP32: workers.fp32.build(ours.training, large, DECODER, "fp32", **COMPARED),
         NAIVE: workers.theirs.build(naive.training, large, small[SHIPPED_WAY].facts["device"]),
     }
     small_timings, timings = _take_turns(small, scale), _take_turns(beside, scale)
@@ -74,7 +75,7 @@ def measure(folder: Path, scale: Scale, workers: Workers) -> Section:
 
 def _ways(folder: Path, workers: Workers) -> dict[str, RemoteWork]:
     """Returns our training step of a workspace's decoder, and those of diffusers beside it."""
-    mine = workers.ours.build(ours.training, folder, DECODER, "auto")
+    mine = workers.ours.build(ours.training, folder, DECODER, "auto", **COMPARED)
     machine = mine.facts["precision"], mine.facts["device"]
     return {
         SHIPPED_WAY: mine,
