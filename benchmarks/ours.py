@@ -21,7 +21,7 @@ from unclip.models.judge import Judge
 from unclip.params import load_params
 from unclip.profiling import profile_training
 from unclip.system import Settings, System
-from unclip.training.fit import Training
+from unclip.training.updates import Training
 
 TASKS: dict[str, Any] = {
     module.STAGE: module.Task for module in (train_clip, train_prior, train_decoder, train_judge)

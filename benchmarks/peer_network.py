@@ -13,7 +13,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from benchmarks.flops import count_flops
-from unclip.models.unet import UNet, level_resolutions
+from unclip.models.sizes import level_resolutions
+from unclip.models.unet import UNet
 
 TOLERANCE = 0.03  # how far its floating-point operations may be from ours, as a share of ours
 AIM = 0.015  # the search ends when it is as near as this

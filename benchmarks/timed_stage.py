@@ -48,7 +48,7 @@ CATEGORIES = {
     "writing": (
         "unclip.artifacts:save_artifact",
         "unclip.artifacts:write_json",
-        "unclip.training.fit:History.write",
+        "unclip.training.ledger:History.write",
         "unclip.training.state:TrainingState.save",
         "unclip.png:save_png",
         "unclip.figures:grid",

@@ -28,7 +28,7 @@ RECKLESS = (
 # The stage as DVC runs it, but that it saves after every step and that the disk is full from a
 # moment on: "training" is its tenth step, "end" is when its first result is about to be written.
 FILLING = """
-import runpy, sys, unclip.training.state as state, unclip.training.fit as fit
+import runpy, sys, unclip.training.state as state, unclip.training.ledger as ledger
 stage, moment, filler = sys.argv[1:]
 state.SECONDS_BETWEEN_SAVES = 0.0
 
@@ -49,11 +49,11 @@ if moment == "training":
         save(self, snapshot)
     state.TrainingState.save = save_when_full
 else:
-    write = fit.History.write
+    write = ledger.History.write
     def write_when_full(self, path):
         fill()
         write(self, path)
-    fit.History.write = write_when_full
+    ledger.History.write = write_when_full
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 """
 

@@ -27,10 +27,10 @@ from PIL import Image
 from unclip.card import model_card
 from unclip.commands import register
 from unclip.errors import UserError
+from unclip.layout import KINDS
 from unclip.params import load_params
 from unclip.png import read_png_text
 from unclip.serving import MOST_PICTURES, SETTINGS, Service
-from unclip.system import KINDS
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 PROMPT = "An image of a sneaker"

@@ -12,8 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unclip.artifacts import load_artifact, save_artifact, weights_hash
 from unclip.card import CARD, FIGURES, GRID, RECIPE, model_card
-from unclip.layout import Layout
-from unclip.system import KINDS
+from unclip.layout import KINDS, Layout
 
 USAGE = """\
 ```sh

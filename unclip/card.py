@@ -6,8 +6,8 @@ from typing import Any
 
 from unclip.artifacts import WEIGHTS, Artifact, load_artifact, weights_hash
 from unclip.errors import UserError
+from unclip.layout import KINDS
 from unclip.params import load_params
-from unclip.system import KINDS
 
 RECIPE, FIGURES, GRID, CARD = "params.yaml", "evaluate.json", "grid.png", "README.md"
 

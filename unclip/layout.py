@@ -9,6 +9,7 @@ MODEL_OF_STAGE = {
     "train_decoder": "decoder",
     "train_judge": "judge",
 }
+KINDS = ("clip", "prior", "decoder")  # the networks of a system that paints, CLIP first
 # What is painted from in the prior's place: what it must be better than, and its ceiling.
 CONTROLS = ("text_embed", "caption_mean", "image_embed")
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unclip.errors import UserError
+from unclip.models.sizes import attention_problems, level_resolutions, size_divisor
 from unclip.strict import Strict, explain, key_of, short
 from unclip.yaml12 import load_yaml
 
@@ -262,7 +263,7 @@ def _check_dimensions(params: Params) -> list[str]:
             "data.image_size",
             size,
             "decoder.patch_size × 2 for each level after the first",
-            decoder.patch_size * 2 ** (len(decoder.channel_mult) - 1),
+            size_divisor(decoder.patch_size, len(decoder.channel_mult)),
         ),
     ]
     problems = [
@@ -281,31 +282,16 @@ def _check_dimensions(params: Params) -> list[str]:
 def _check_attention(params: Params) -> list[str]:
     """Returns where the decoder can not have the attention that is asked for."""
     decoder, size = params.decoder, params.data.image_size
-    if size % (decoder.patch_size * 2 ** (len(decoder.channel_mult) - 1)):
+    num_levels = len(decoder.channel_mult)
+    if size % size_divisor(decoder.patch_size, num_levels):
         return []  # there are no such levels, as _check_dimensions says
-    channels = {
-        (size // decoder.patch_size) >> level: decoder.model_channels * multiple
-        for level, multiple in enumerate(decoder.channel_mult)
-    }
-    problems = [
-        f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
-        f"({', '.join(map(str, channels))})"
-        for resolution in decoder.attn_resolutions
-        if resolution not in channels
-    ]
-    widths = {
-        f"the channels at {resolution} pixels": channels[resolution]
-        for resolution in decoder.attn_resolutions
-        if resolution in channels
-    }
-    widths["the width of the bottleneck"] = decoder.model_channels * decoder.channel_mult[-1]
-    if decoder.caption_depth > 0:
-        widths["decoder.caption_dim"] = decoder.caption_dim
-    return problems + [
-        f"decoder.head_channels: {decoder.head_channels} does not divide {what} ({width})"
-        for what, width in widths.items()
-        if width % decoder.head_channels
-    ]
+    return attention_problems(
+        widths=[decoder.model_channels * multiple for multiple in decoder.channel_mult],
+        resolutions=level_resolutions(size, decoder.patch_size, num_levels),
+        attn_resolutions=decoder.attn_resolutions,
+        head_channels=decoder.head_channels,
+        caption_dim=decoder.caption_dim if decoder.caption_depth > 0 else None,
+    )
 
 
 def _check_requests(params: Params) -> list[str]:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unclip.layout import Layout
 from unclip.machine import Machine, open_machine
 from unclip.params import load_params
-from unclip.training.fit import Training
+from unclip.training.updates import Training
 
 WARM_UP = 3  # steps in which kernels are chosen and memory is first touched
 

@@ -3,41 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
+from unclip.checkpoints import ClipFacts, DecoderFacts, Loaded, PriorFacts
+from unclip.layout import KINDS
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.painter import (
-    ClipFacts,
-    Complete,
-    DecoderFacts,
-    Facts,
-    Loaded,
-    Painter,
-    require_steps,
-    slices,
-)
-from unclip.params import ForwardProcess
+from unclip.painter import Painter, require_steps, slices
 from unclip.sampling import Diffusion, Solver, reverse_diffusion
 from unclip.seeding import generator
-
-KINDS = ("clip", "prior", "decoder")
-
-
-class PriorFacts(Facts):
-    """Of the embeddings that the prior was trained on, D numbers each."""
-
-    diffusion: ForwardProcess
-    embed_mean: Annotated[list[Annotated[float, Field(ge=-1.0, le=1.0)]], Complete]
-    embed_std: Annotated[list[Annotated[float, Field(gt=0.0, le=1.0)]], Complete]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 from unclip.commands.common import checkpoints
 from unclip.defaults import REPOSITORY
 from unclip.errors import UserError
-from unclip.layout import Layout, models_in
+from unclip.layout import KINDS, Layout, models_in
 from unclip.progress import progress
 
 PACKAGE = REPOSITORY / "unclip"
@@ -74,7 +74,6 @@ def _gather(folder: Path, out: Path) -> None:
         UserError: its params are missing.
     """
     from unclip.card import FIGURES, GRID, RECIPE
-    from unclip.system import KINDS
 
     layout = Layout(folder)
     if not layout.params.is_file():

@@ -20,6 +20,7 @@ from unclip.models.blocks import (
     upsample_layer,
     zero_init,
 )
+from unclip.models.sizes import attention_problems, level_resolutions
 from unclip.models.text import TextEncoder, drop_text
 from unclip.models.timestep import TimestepEmbedding
 
@@ -132,12 +133,20 @@ class UNet(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         widths = [model_channels * multiple for multiple in channel_mult]
-        heads = heads_per_level(
+        resolutions = level_resolutions(image_size, patch_size, len(widths))
+        problems = attention_problems(
             widths=widths,
-            resolutions=level_resolutions(image_size, patch_size, len(widths)),
+            resolutions=resolutions,
             attn_resolutions=attn_resolutions,
             head_channels=head_channels,
+            caption_dim=caption_dim if caption_depth > 0 else None,
         )
+        if problems:
+            raise ValueError(problems[0])
+        heads = [
+            width // head_channels if resolution in attn_resolutions else None
+            for width, resolution in zip(widths, resolutions, strict=True)
+        ]
         caption_encoder = None
         if caption_depth > 0:
             caption_encoder = TextEncoder(
@@ -145,7 +154,7 @@ class UNet(nn.Module):
                 text_length=text_length,
                 dim=caption_dim,
                 depth=caption_depth,
-                num_heads=count_heads(caption_dim, head_channels, "decoder.caption_dim"),
+                num_heads=caption_dim // head_channels,
                 dropout=dropout,
                 causal=False,
             )
@@ -178,9 +187,9 @@ class UNet(nn.Module):
             resize = None if is_last else downsample_layer(width, downsample)
             self.down.append(DownLevel(blocks, resize))
             skip_widths += [width] * (num_res_blocks + (not is_last))
-        bottleneck_heads = count_heads(width, head_channels, "the width of the bottleneck")
         self.middle = nn.ModuleList(
-            new_block(width, width, num_heads=num_heads) for num_heads in (bottleneck_heads, None)
+            new_block(width, width, num_heads=num_heads)
+            for num_heads in (width // head_channels, None)
         )
         self.up = nn.ModuleList()
         for i, (out_width, num_heads) in reversed(list(enumerate(zip(widths, heads, strict=True)))):
@@ -226,43 +235,3 @@ class UNet(nn.Module):
             h = level(h, condition, skips)
         h = self.out(F.silu(self.out_norm(h)))  # (B, C·p², H/p, W/p)
         return F.pixel_shuffle(h, self.patch_size).to(x_t.dtype)  # (B, C, H, W)
-
-
-def level_resolutions(image_size: int, patch_size: int, num_levels: int) -> list[int]:
-    """Returns the pixels of each level's feature map, the finest first."""
-    divisor = patch_size * 2 ** (num_levels - 1)
-    if image_size % divisor:
-        raise ValueError(
-            f"image_size: {image_size} is not a multiple of {divisor}, which decoder.patch_size "
-            f"{patch_size} and {num_levels} levels need"
-        )
-    return [image_size // patch_size // 2**i for i in range(num_levels)]
-
-
-def heads_per_level(
-    *,
-    widths: list[int],
-    resolutions: list[int],
-    attn_resolutions: list[int],
-    head_channels: int,
-) -> list[int | None]:
-    """Returns each level's number of attention heads, None where it has no attention."""
-    for resolution in attn_resolutions:
-        if resolution not in resolutions:
-            raise ValueError(
-                f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
-                f"({', '.join(map(str, resolutions))})"
-            )
-    return [
-        count_heads(width, head_channels, f"the channels at {resolution} pixels")
-        if resolution in attn_resolutions
-        else None
-        for width, resolution in zip(widths, resolutions, strict=True)
-    ]
-
-
-def count_heads(width: int, head_channels: int, what: str) -> int:
-    """Returns the number of heads of `head_channels` that `width` has room for."""
-    if width % head_channels:
-        raise ValueError(f"decoder.head_channels: {head_channels} does not divide {what} ({width})")
-    return width // head_channels

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from unclip.errors import UserError
+from unclip.layout import KINDS
 from unclip.png import read_png_text
 from unclip.strict import one_line
 
 Pixels = npt.NDArray[np.uint8]
 
-KINDS = ("clip", "prior", "decoder")
 CHECKPOINT = "checkpoint."
 LONGEST = 400  # characters of a value that are shown
 FIRST = ("command", "description", "prompt", "seed", "prompts", "seeds")

@@ -15,11 +15,12 @@ from unclip.machine import Machine, main_repository
 from unclip.preflight import require_space
 from unclip.stage import declared
 from unclip.tracking.live import StageRun
-from unclip.training.fit import Fitted, Hook, fit
+from unclip.training.fit import Hook, fit
+from unclip.training.ledger import Fitted
 from unclip.training.share import Share
 from unclip.training.state import key_of, open_state
 
-COPIES_IN_A_STATE = 5  # weights, EMA, at most two moments of an optimizer, best weights so far
+COPIES_IN_A_STATE = 5  # weights, EMA, at most two moments of an optimizer, the weights to keep
 CURVES_AND_PICTURES = 10**7  # bytes that they may take
 
 

@@ -37,13 +37,19 @@ class Snapshot:
 
     Attributes:
         step: how many steps lie behind.
-        tensors: weights, EMA, optimizer, best weights so far.
+        tensors: weights, EMA, optimizer, the weights to keep so far: `part/name` → tensor.
         facts: everything else, as JSON has it.
     """
 
     step: int
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+
+
+def part_of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Returns the tensors of one part of a snapshot, by their own names."""
+    prefix = f"{part}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def key_of(facts: dict[str, Any], root: Path, paths: Iterable[str]) -> str:

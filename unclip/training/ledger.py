@@ -1,0 +1,174 @@
+"""What a training notes on its way: its curves, and the weights to keep."""
+
+import csv
+import io
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unclip.errors import UserError
+from unclip.training.loop import Step
+from unclip.training.state import Snapshot, part_of
+
+
+class MetricLog(Protocol):
+    """Where figures go while training runs: MLflow, or nowhere."""
+
+    def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Takes the figures of a step."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves.
+
+    Attributes:
+        weights: the state dict to keep.
+        kept_step: the step that it comes from.
+        metrics: the validation figures of the kept weights.
+    """
+
+    weights: dict[str, Tensor]
+    kept_step: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class History:
+    """The rows of a training's curves."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Adds figures to the row of a step."""
+        if not self.rows or self.rows[-1]["step"] != step:
+            self.rows.append({"step": step})
+        self.rows[-1].update(figures)
+
+    def write(self, path: Path) -> None:
+        """Writes a CSV with a column for each figure, empty where a step has none."""
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.6g}" if k != "step" else v for k, v in row.items()} for row in self.rows
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        os.replace(temporary, path)
+
+
+@dataclass
+class Ledger:
+    """What a training has noted so far.
+
+    Attributes:
+        stage: names it in errors.
+        log: takes the figures as they come; None forgets them.
+        keeps_last: whether the last weights are to be kept, and not those of the lowest val_loss.
+        history: the rows of the curves.
+        recent: the steps since the last row.
+        kept: the weights to keep, as far as is known.
+        note: the loss of the last row, to be shown.
+    """
+
+    stage: str
+    log: MetricLog | None
+    keeps_last: bool
+    history: History = field(default_factory=History)
+    recent: list[Step] = field(default_factory=list)
+    kept: Fitted | None = None
+    note: str = ""
+
+    def add_averages(self) -> None:
+        """Notes the mean loss and gradient norm of the recent steps, and the rate of the last.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
+        values = self.require_finite()
+        last = self.recent[-1]
+        figures = {
+            "train_loss": sum(loss for loss, _ in values) / len(values),
+            "grad_norm": sum(norm for _, norm in values) / len(values),
+            "lr": last.lr,
+        }
+        self.recent, self.note = [], f"loss {figures['train_loss']:.4f}"
+        self._add(last.step, figures)
+
+    def add_validation(self, at: Step, figures: dict[str, float], model: nn.Module) -> None:
+        """Notes the validation figures of a step, and copies its weights if they are to be kept.
+
+        Raises:
+            UserError: the validation loss is not finite.
+        """
+        _require_finite("validation loss", figures["val_loss"], self.stage, at)
+        self._add(at.step, figures)
+        is_best = self.kept is None or figures["val_loss"] < self.kept.metrics["val_loss"]
+        if self.keeps_last or is_best:
+            self.kept = Fitted(_copy_of(model), at.step, figures)
+
+    def require_finite(self) -> list[list[float]]:
+        """Returns loss and gradient norm of the recent steps, which takes a wait for the device.
+
+        Raises:
+            UserError: one of them is not finite; it names the first such step.
+        """
+        if not self.recent:
+            return []
+        values = torch.stack([torch.stack((s.loss, s.grad_norm)) for s in self.recent]).tolist()
+        for step, (loss, norm) in zip(self.recent, values, strict=True):
+            _require_finite("loss", loss, self.stage, step)
+            _require_finite("gradient norm", norm, self.stage, step)
+        return values
+
+    def snapshot(self, step: int, tensors: dict[str, Tensor]) -> Snapshot:
+        """Returns the training as it is after a step, given the tensors of `Training`."""
+        recent = [[s.step, float(s.loss), float(s.grad_norm), s.lr] for s in self.recent]
+        facts: dict[str, Any] = {"rows": self.history.rows, "recent": recent}
+        if self.kept is not None:
+            tensors |= {f"kept/{name}": tensor for name, tensor in self.kept.weights.items()}
+            facts |= {"kept_step": self.kept.kept_step, "metrics": self.kept.metrics}
+        return Snapshot(step, tensors, facts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Takes over what `snapshot` gave, and tells the log of its rows."""
+        facts = snapshot.facts
+        self.history.rows = facts["rows"]
+        self.recent = [
+            Step(step, torch.tensor(loss), torch.tensor(norm), lr)
+            for step, loss, norm, lr in facts["recent"]
+        ]
+        if "kept_step" in facts:
+            weights = part_of(snapshot.tensors, "kept")
+            self.kept = Fitted(weights, facts["kept_step"], facts["metrics"])
+        if self.log is not None:  # the run that MLflow has of these rows ended with its process
+            for row in self.history.rows:
+                figures = {k: v for k, v in row.items() if k != "step"}
+                self.log.log_metrics(int(row["step"]), figures)
+
+    def _add(self, step: int, figures: dict[str, float]) -> None:
+        self.history.add(step, figures)
+        if self.log is not None:
+            self.log.log_metrics(step, figures)
+
+
+def _require_finite(name: str, value: float, stage: str, at: Step) -> None:
+    """Stops a training whose numbers are lost, before it writes anything."""
+    if not math.isfinite(value):
+        key = stage.removeprefix("train_")
+        raise UserError(
+            f"{stage}: {name} is {value} at step {at.step}, learning rate {at.lr:.3g}; "
+            f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
+        )
+
+
+def _copy_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
