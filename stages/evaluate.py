@@ -209,14 +209,16 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
 
     Names of the controls' figures end in the control. Those of real pictures, as many as are
     painted, end in `_floor` where less is better and in `_ceiling` elsewhere. Accuracies are left
-    out where there are no attributes.
+    out where there are no attributes. Precision, recall, density and coverage look at
+    `num_neighbour_pictures` of every set and at as many of the reference (N = M, Naeem et al.
+    2020): at all that are painted, or at half of the real ones where these are too few for that.
     """
     seen, captions = scene.seen, scene.captions[scene.seen]
     real = split_real(scene.real_seen, len(captions), evaluate.seed)
     yardstick = Yardstick.of(
         scene.real.features[real.reference],
         scene.real_captions[real.reference],
-        num_among=len(captions),
+        num_neighbour_pictures=len(real.floor),
         neighbours=evaluate.neighbours,
         subsets=evaluate.kid_subsets,
         subset_size=min(evaluate.kid_subset_size, len(real.floor)),
@@ -239,7 +241,12 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     for name, value in found.items():
         is_distance = name.removesuffix("_margin") in DISTANCES
         figures[f"{name}_floor" if is_distance else f"{name}_ceiling"] = value
-    counts = {"samples": len(captions), "floor": len(real.floor), "reference": len(real.reference)}
+    counts = {
+        "samples": len(captions),
+        "floor": len(real.floor),
+        "reference": len(real.reference),
+        "neighbour_pictures": len(yardstick.neighbour_reference),
+    }
     return figures | {f"num_{name}": count for name, count in counts.items()}
 
 

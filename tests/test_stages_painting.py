@@ -16,6 +16,7 @@ from unclip.artifacts import weights_hash
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings
 from unclip.evaluation.judged import judged_captions
+from unclip.evaluation.manifold import overlap
 from unclip.layout import CONTROLS
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -185,6 +186,23 @@ def test_test_pictures_in_place_of_painted_ones_reach_the_real_figures(judged, t
     assert found["accuracy_per_caption"] == found["judge_real_per_caption"]
     assert found["frechet_distance"] < before["frechet_distance"]
     assert found["prior_cosine"] > before["prior_cosine"]
+
+
+def test_painted_sets_and_real_ones_are_looked_at_in_equal_numbers_for_neighbours(
+    judged, tmp_path, no_charts, monkeypatch
+):
+    sizes = []
+
+    def remember(painted, real, **options):
+        sizes.append((len(painted), len(real)))
+        return overlap(painted, real, **options)
+
+    monkeypatch.setattr("unclip.evaluation.yardstick.overlap", remember)
+    found = figures(copy_of(judged, tmp_path / "copy").run("evaluate"))
+    count = found["num_neighbour_pictures"]
+    assert sizes == [(count, count)] * (2 + len(CONTROLS))  # painted, ceiling, controls
+    # The test split is too small to be held against itself with as many as are painted.
+    assert count == found["num_floor"] < found["num_samples"]
 
 
 def test_every_figure_of_a_set_of_pictures_has_its_margin(judged):
