@@ -280,7 +280,7 @@ def test_controls_are_painted_from_the_embeddings_that_they_are_named_for(judged
     found = control_embeds(data, embeddings, captions)
     texts = np.load(judged.layout.embeddings / "captions.npy")
     assert np.array_equal(found["text_embed"], texts[captions])
-    test = data.split("test").caption_index
+    val = data.split("val").caption_index
     train = data.split("train").caption_index
     embeds = np.load(judged.layout.embeddings / "train.npy")
     for row, caption in enumerate([0, 3, 0]):
@@ -289,9 +289,31 @@ def test_controls_are_painted_from_the_embeddings_that_they_are_named_for(judged
             mean / np.linalg.norm(mean), abs=1e-5
         )
     assert np.array_equal(found["caption_mean"][3], texts[captions[3]])
-    real = np.load(judged.layout.embeddings / "test.npy")
-    first, second = (test == 0).nonzero()[:2, 0].tolist()
+    real = np.load(judged.layout.embeddings / "val.npy")
+    own = (val == 0).nonzero()[:, 0].tolist()
+    first, second = (own * 2)[:2]
     assert np.array_equal(found["image_embed"][[0, 2]], real[[first, second]])
+
+
+def test_controls_are_not_painted_from_the_pictures_that_judge_them(judged, tmp_path):
+    workspace = copy_of(judged, tmp_path / "copy")
+    poison(workspace.layout.prepared / "test", "images", "caption_index", "attributes")
+    poison(workspace.layout.embeddings, "test")
+    workspace.run("paint_controls")
+    for kind, images in controls(workspace).items():
+        assert (images == controls(judged)[kind]).all()
+
+
+def test_a_caption_without_a_validation_picture_is_painted_from_its_text(judged, tmp_path):
+    workspace = copy_of(judged, tmp_path / "copy")
+    path = workspace.layout.prepared / "val" / "caption_index.npy"
+    others = np.load(path)
+    others[others == 3] = 0
+    np.save(path, others)
+    data, embeddings = Prepared(workspace.layout.prepared), Embeddings(workspace.layout.embeddings)
+    found = control_embeds(data, embeddings, torch.tensor([0, 3]))
+    assert np.array_equal(found["image_embed"][1], embeddings.captions[3])
+    assert not np.array_equal(found["image_embed"][0], embeddings.captions[0])
 
 
 def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
