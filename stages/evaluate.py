@@ -46,7 +46,9 @@ def run(layout: Layout, evaluate: EvaluateParams) -> None:
     """Writes metrics/evaluate.json, metrics/headline.json and the plots."""
     inception = Inception.open() if evaluate.inception else None
     scene = Scene.of(layout)
-    figures = accuracy_figures(scene) | sample_figures(scene, evaluate) | prior_figures(scene)
+    figures = (
+        accuracy_figures(scene, evaluate) | sample_figures(scene, evaluate) | prior_figures(scene)
+    )
     figures |= copy_figures(scene, layout)
     if inception is not None:
         figures |= inception_figures(scene, evaluate, inception)
@@ -143,41 +145,69 @@ class Scene:
         return (~self.held_out[self.real_captions]).nonzero()[:, 0]
 
 
-def accuracy_figures(scene: Scene) -> dict:
+def accuracy_figures(scene: Scene, evaluate: EvaluateParams) -> dict:
     """Returns how often the judge sees what was asked for, beside how often it is right at all.
 
-    Nothing, where the data set has no attributes that could be asked for.
+    Figures of painted pictures, of each control and of real pictures are of the captions that
+    training shows; those of the others end in `_held_out`. What stands for each caption or each
+    word is of all pictures. Nothing, where the data set has no attributes that could be asked for.
     """
     if not scene.data.attribute_names:
         print(
             f"{STAGE}: {scene.data.name} has no attributes: accuracy is left out", file=sys.stderr
         )
         return {}
-    names, wanted = scene.data.attribute_names, scene.data.caption_attributes[scene.captions]
-
-    def counted(predictions: Tensor, wanted: Tensor) -> dict[str, float]:
-        found = accuracies(predictions, wanted, names)
-        return found | binding(predictions, wanted, names, scene.data.attribute_values)
-
-    figures: dict = counted(scene.painted.predictions[scene.seen], wanted[scene.seen])
-    if (~scene.seen).any():
-        held_out = counted(scene.painted.predictions[~scene.seen], wanted[~scene.seen])
-        figures |= {f"{name}_held_out": value for name, value in held_out.items()}
-    real = counted(scene.real.predictions, scene.real_attributes)
-    figures |= {f"judge_real_{k.removeprefix('joint_')}": v for k, v in real.items()}
+    painted, wanted = scene.painted.predictions, scene.data.caption_attributes[scene.captions]
+    figures: dict = _painted_accuracies(scene, painted, wanted, evaluate.seed)
+    for kind, control in scene.controls.items():
+        right = is_right(control.predictions, wanted[scene.seen]).all(dim=1)
+        figures[f"joint_accuracy_{kind}"] = float(right.float().mean())
+        figures[f"joint_accuracy_margin_{kind}"] = margin_of_mean(right, seed=evaluate.seed)
+    real, stated = scene.real.predictions, scene.real_attributes
+    figures |= _real_accuracies(scene, real, stated)
     if len(scene.data.captions) > FEW_CAPTIONS:
-        figures["accuracy_per_word"] = per_word(scene, scene.painted.predictions, wanted)
-        figures["judge_real_per_word"] = per_word(
-            scene, scene.real.predictions, scene.real_attributes
-        )
+        figures["accuracy_per_word"] = per_word(scene, painted, wanted)
+        figures["judge_real_per_word"] = per_word(scene, real, stated)
         return figures
-    figures["accuracy_per_caption"] = per_caption(
-        scene, scene.painted.predictions, wanted, scene.captions
-    )
-    figures["judge_real_per_caption"] = per_caption(
-        scene, scene.real.predictions, scene.real_attributes, scene.real_captions
-    )
+    figures["accuracy_per_caption"] = per_caption(scene, painted, wanted, scene.captions)
+    figures["judge_real_per_caption"] = per_caption(scene, real, stated, scene.real_captions)
     return figures
+
+
+def _painted_accuracies(
+    scene: Scene, painted: Tensor, wanted: Tensor, seed: int
+) -> dict[str, float]:
+    """Returns the accuracies of painted pictures; the joint ones with margins."""
+    figures = {}
+    for suffix, rows in (("", scene.seen), ("_held_out", ~scene.seen)):
+        if rows.any():
+            found = _counted(scene, painted[rows], wanted[rows])
+            figures |= {f"{name}{suffix}": value for name, value in found.items()}
+        if rows.sum() > 1:
+            right = is_right(painted[rows], wanted[rows]).all(dim=1)
+            figures[f"joint_accuracy{suffix}_margin"] = margin_of_mean(right, seed=seed)
+    return figures
+
+
+def _real_accuracies(scene: Scene, real: Tensor, stated: Tensor) -> dict[str, float]:
+    """Returns the judge's accuracies on real pictures of the same captions."""
+    figures = {}
+    is_seen = ~scene.held_out[scene.real_captions]
+    for suffix, rows in (("", is_seen), ("_held_out", ~is_seen)):
+        if rows.any():
+            found = _counted(scene, real[rows], stated[rows])
+            figures |= {
+                f"judge_real_{name.removeprefix('joint_')}{suffix}": value
+                for name, value in found.items()
+            }
+    return figures
+
+
+def _counted(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Returns every accuracy of some pictures."""
+    names = scene.data.attribute_names
+    found = accuracies(predictions, wanted, names)
+    return found | binding(predictions, wanted, names, scene.data.attribute_values)
 
 
 def per_word(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
@@ -208,10 +238,10 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     """Returns what the pictures are as samples of the real ones, by the prior and by each control.
 
     Names of the controls' figures end in the control. Those of real pictures, as many as are
-    painted, end in `_floor` where less is better and in `_ceiling` elsewhere. Accuracies are left
-    out where there are no attributes. Precision, recall, density and coverage look at
-    `num_neighbour_pictures` of every set and at as many of the reference (N = M, Naeem et al.
-    2020): at all that are painted, or at half of the real ones where these are too few for that.
+    painted, end in `_floor` where less is better and in `_ceiling` elsewhere. Precision, recall,
+    density and coverage look at `num_neighbour_pictures` of every set and at as many of the
+    reference (N = M, Naeem et al. 2020): at all that are painted, or at half of the real ones where
+    these are too few for that.
     """
     seen, captions = scene.seen, scene.captions[scene.seen]
     real = split_real(scene.real_seen, len(captions), evaluate.seed)
@@ -224,16 +254,11 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
         subset_size=min(evaluate.kid_subset_size, len(real.floor)),
         seed=evaluate.seed,
     )
-    wanted = scene.data.caption_attributes[captions]
     figures: dict[str, float] = {}
-    sets = {"": (scene.painted.features[seen], scene.painted.predictions[seen])}
-    sets |= {f"_{kind}": (v.features, v.predictions) for kind, v in scene.controls.items()}
-    for suffix, (features, predictions) in sets.items():
+    sets = {"": scene.painted.features[seen]}
+    sets |= {f"_{kind}": verdict.features for kind, verdict in scene.controls.items()}
+    for suffix, features in sets.items():
         found = yardstick.figures(features, captions)
-        if scene.data.attribute_names:
-            right = is_right(predictions, wanted).all(dim=1)
-            found["joint_accuracy"] = float(right.float().mean())
-            found["joint_accuracy_margin"] = margin_of_mean(right, seed=evaluate.seed)
         figures |= {f"{name}{suffix}": value for name, value in found.items()}
     found = yardstick.figures(
         scene.real.features[real.floor], scene.real_captions[real.floor].long()

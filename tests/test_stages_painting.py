@@ -152,7 +152,7 @@ def test_every_figure_is_finite_and_has_its_floor_or_ceiling_beside_it(judged):
         **{f"frechet_distance_{kind}": f"coverage_{kind}" for kind in CONTROLS},
         "joint_accuracy": "judge_real_accuracy",
         "colour_accuracy": "judge_real_colour_accuracy",
-        "joint_accuracy_held_out": "judge_real_accuracy",
+        "joint_accuracy_held_out": "judge_real_accuracy_held_out",
         "prior_cosine": "prior_cosine_text_baseline",
         "accuracy_per_caption": "judge_real_per_caption",
     }.items():
@@ -331,7 +331,38 @@ def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
 
 def test_the_judges_own_accuracy_is_that_of_its_training(judged):
     own = json.loads(judged.layout.metrics("train_judge").read_text())
-    assert figures(judged)["judge_real_accuracy"] == own["test_joint_accuracy"]
+    found, captions = figures(judged), Prepared(judged.layout.prepared).split("test").caption_index
+    held_out = float(np.isin(captions, held_out_captions(judged)).mean())
+    parts = (1 - held_out) * found["judge_real_accuracy"]
+    parts += held_out * found["judge_real_accuracy_held_out"]
+    assert parts == pytest.approx(own["test_joint_accuracy"], abs=1e-5)
+
+
+def test_the_judge_is_asked_about_real_pictures_of_the_captions_that_a_figure_is_of(judged):
+    found, data = figures(judged), Prepared(judged.layout.prepared)
+    rows = data.split("test").caption_index
+    totals = {True: [0.0, 0], False: [0.0, 0]}
+    for i, caption in enumerate(data.captions):
+        if count := int((rows == i).sum()):
+            part = totals[i in data.held_out_captions]
+            part[0] += found["judge_real_per_caption"][caption] * count
+            part[1] += count
+    for is_held_out, name in (
+        (False, "judge_real_accuracy"),
+        (True, "judge_real_accuracy_held_out"),
+    ):
+        right, count = totals[is_held_out]
+        assert found[name] == pytest.approx(right / count, abs=1e-5)
+
+
+def test_the_accuracy_on_held_out_captions_has_a_margin_of_its_own_pictures(judged):
+    found, data = figures(judged), Prepared(judged.layout.prepared)
+    captions = arrays(judged)["caption_index"]
+    for suffix, is_held_out in (("", False), ("_held_out", True)):
+        count = int((np.isin(captions, data.held_out_captions) == is_held_out).sum())
+        share = found[f"joint_accuracy{suffix}"]
+        closed_form = 1.96 * math.sqrt(share * (1 - share) / count)  # of a share of N pictures
+        assert found[f"joint_accuracy{suffix}_margin"] == pytest.approx(closed_form, rel=0.25)
 
 
 def test_a_plot_stands_for_the_accuracy_and_each_training(judged):
