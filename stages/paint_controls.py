@@ -2,8 +2,10 @@
 
 The captions and the noise of the pictures that `sample` leaves for evaluate, as far as training
 showed the captions, but each painted from another image embedding: its caption's text embedding,
-the mean embedding of its caption's training pictures, and the embedding of a real picture. No prior
-takes part, so that experiments on the prior do not repeat it.
+the mean embedding of its caption's training pictures, and the embedding of a real picture. That is
+a validation picture: nothing was trained on one, and evaluate judges against test pictures, so that
+none is held against its own reconstruction. No prior takes part, so that experiments on the prior
+do not repeat it.
 """
 
 import shutil
@@ -49,8 +51,8 @@ def run(layout: Layout, sample: SampleParams) -> None:
 def control_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> dict[str, Tensor]:
     """Returns the image embeddings (N, D), unit norm, that stand in for the prior's, by kind.
 
-    Where a caption has no training picture for a mean, or no test picture, its text embedding takes
-    the place.
+    Where a caption has no training picture for a mean, or no validation picture, its text embedding
+    takes the place.
     """
     train = data.split("train").caption_index
     texts = embeddings.captions
@@ -66,13 +68,13 @@ def control_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> 
 
 
 def _real_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> Tensor:
-    """Returns the embedding of a test picture of each caption: another each time, then round."""
-    own, embeds = data.split("test").caption_index, embeddings.captions[captions].clone()
+    """Returns that of a validation picture of each caption: another each time, then round."""
+    own, embeds = data.split("val").caption_index, embeddings.captions[captions].clone()
     for caption in captions.unique().tolist():
         rows, found = (captions == caption).nonzero()[:, 0], (own == caption).nonzero()[:, 0]
         if len(found) > 0:
             taken = found.repeat(-(-len(rows) // len(found)))[: len(rows)]
-            embeds[rows] = torch.from_numpy(embeddings.images("test")[taken.numpy()])
+            embeds[rows] = torch.from_numpy(embeddings.images("val")[taken.numpy()])
     return embeds
 
 

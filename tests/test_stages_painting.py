@@ -16,6 +16,7 @@ from unclip.artifacts import weights_hash
 from unclip.data import Prepared
 from unclip.embeddings import Embeddings
 from unclip.evaluation.judged import judged_captions
+from unclip.evaluation.manifold import overlap
 from unclip.layout import CONTROLS
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -151,7 +152,7 @@ def test_every_figure_is_finite_and_has_its_floor_or_ceiling_beside_it(judged):
         **{f"frechet_distance_{kind}": f"coverage_{kind}" for kind in CONTROLS},
         "joint_accuracy": "judge_real_accuracy",
         "colour_accuracy": "judge_real_colour_accuracy",
-        "joint_accuracy_held_out": "judge_real_accuracy",
+        "joint_accuracy_held_out": "judge_real_accuracy_held_out",
         "prior_cosine": "prior_cosine_text_baseline",
         "accuracy_per_caption": "judge_real_per_caption",
     }.items():
@@ -185,6 +186,23 @@ def test_test_pictures_in_place_of_painted_ones_reach_the_real_figures(judged, t
     assert found["accuracy_per_caption"] == found["judge_real_per_caption"]
     assert found["frechet_distance"] < before["frechet_distance"]
     assert found["prior_cosine"] > before["prior_cosine"]
+
+
+def test_painted_sets_and_real_ones_are_looked_at_in_equal_numbers_for_neighbours(
+    judged, tmp_path, no_charts, monkeypatch
+):
+    sizes = []
+
+    def remember(painted, real, **options):
+        sizes.append((len(painted), len(real)))
+        return overlap(painted, real, **options)
+
+    monkeypatch.setattr("unclip.evaluation.yardstick.overlap", remember)
+    found = figures(copy_of(judged, tmp_path / "copy").run("evaluate"))
+    count = found["num_neighbour_pictures"]
+    assert sizes == [(count, count)] * (2 + len(CONTROLS))  # painted, ceiling, controls
+    # The test split is too small to be held against itself with as many as are painted.
+    assert count == found["num_floor"] < found["num_samples"]
 
 
 def test_every_figure_of_a_set_of_pictures_has_its_margin(judged):
@@ -262,7 +280,7 @@ def test_controls_are_painted_from_the_embeddings_that_they_are_named_for(judged
     found = control_embeds(data, embeddings, captions)
     texts = np.load(judged.layout.embeddings / "captions.npy")
     assert np.array_equal(found["text_embed"], texts[captions])
-    test = data.split("test").caption_index
+    val = data.split("val").caption_index
     train = data.split("train").caption_index
     embeds = np.load(judged.layout.embeddings / "train.npy")
     for row, caption in enumerate([0, 3, 0]):
@@ -271,9 +289,31 @@ def test_controls_are_painted_from_the_embeddings_that_they_are_named_for(judged
             mean / np.linalg.norm(mean), abs=1e-5
         )
     assert np.array_equal(found["caption_mean"][3], texts[captions[3]])
-    real = np.load(judged.layout.embeddings / "test.npy")
-    first, second = (test == 0).nonzero()[:2, 0].tolist()
+    real = np.load(judged.layout.embeddings / "val.npy")
+    own = (val == 0).nonzero()[:, 0].tolist()
+    first, second = (own * 2)[:2]
     assert np.array_equal(found["image_embed"][[0, 2]], real[[first, second]])
+
+
+def test_controls_are_not_painted_from_the_pictures_that_judge_them(judged, tmp_path):
+    workspace = copy_of(judged, tmp_path / "copy")
+    poison(workspace.layout.prepared / "test", "images", "caption_index", "attributes")
+    poison(workspace.layout.embeddings, "test")
+    workspace.run("paint_controls")
+    for kind, images in controls(workspace).items():
+        assert (images == controls(judged)[kind]).all()
+
+
+def test_a_caption_without_a_validation_picture_is_painted_from_its_text(judged, tmp_path):
+    workspace = copy_of(judged, tmp_path / "copy")
+    path = workspace.layout.prepared / "val" / "caption_index.npy"
+    others = np.load(path)
+    others[others == 3] = 0
+    np.save(path, others)
+    data, embeddings = Prepared(workspace.layout.prepared), Embeddings(workspace.layout.embeddings)
+    found = control_embeds(data, embeddings, torch.tensor([0, 3]))
+    assert np.array_equal(found["image_embed"][1], embeddings.captions[3])
+    assert not np.array_equal(found["image_embed"][0], embeddings.captions[0])
 
 
 def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
@@ -291,7 +331,38 @@ def test_held_out_captions_are_counted_apart(judged, tmp_path, no_charts):
 
 def test_the_judges_own_accuracy_is_that_of_its_training(judged):
     own = json.loads(judged.layout.metrics("train_judge").read_text())
-    assert figures(judged)["judge_real_accuracy"] == own["test_joint_accuracy"]
+    found, captions = figures(judged), Prepared(judged.layout.prepared).split("test").caption_index
+    held_out = float(np.isin(captions, held_out_captions(judged)).mean())
+    parts = (1 - held_out) * found["judge_real_accuracy"]
+    parts += held_out * found["judge_real_accuracy_held_out"]
+    assert parts == pytest.approx(own["test_joint_accuracy"], abs=1e-5)
+
+
+def test_the_judge_is_asked_about_real_pictures_of_the_captions_that_a_figure_is_of(judged):
+    found, data = figures(judged), Prepared(judged.layout.prepared)
+    rows = data.split("test").caption_index
+    totals = {True: [0.0, 0], False: [0.0, 0]}
+    for i, caption in enumerate(data.captions):
+        if count := int((rows == i).sum()):
+            part = totals[i in data.held_out_captions]
+            part[0] += found["judge_real_per_caption"][caption] * count
+            part[1] += count
+    for is_held_out, name in (
+        (False, "judge_real_accuracy"),
+        (True, "judge_real_accuracy_held_out"),
+    ):
+        right, count = totals[is_held_out]
+        assert found[name] == pytest.approx(right / count, abs=1e-5)
+
+
+def test_the_accuracy_on_held_out_captions_has_a_margin_of_its_own_pictures(judged):
+    found, data = figures(judged), Prepared(judged.layout.prepared)
+    captions = arrays(judged)["caption_index"]
+    for suffix, is_held_out in (("", False), ("_held_out", True)):
+        count = int((np.isin(captions, data.held_out_captions) == is_held_out).sum())
+        share = found[f"joint_accuracy{suffix}"]
+        closed_form = 1.96 * math.sqrt(share * (1 - share) / count)  # of a share of N pictures
+        assert found[f"joint_accuracy{suffix}_margin"] == pytest.approx(closed_form, rel=0.25)
 
 
 def test_a_plot_stands_for_the_accuracy_and_each_training(judged):

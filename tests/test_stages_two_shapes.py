@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from workspace import PICTURES, SECTIONS, Workspace
 
@@ -48,20 +49,25 @@ def test_of_many_captions_each_word_has_an_accuracy(judged):
 
 def test_the_words_of_an_attribute_make_up_its_accuracy(judged):
     data, found = Prepared(judged.layout.prepared), figures(judged)
-    wanted = data.split("test").attributes
+    test = data.split("test")
+    wanted, is_held_out = test.attributes, np.isin(test.caption_index, data.held_out_captions)
+    held_out = float(is_held_out.mean())
     for column, (name, values) in enumerate(
         zip(data.attribute_names, data.attribute_values, strict=True)
     ):
         counts = wanted[:, column].long().bincount(minlength=len(values)).tolist()
         shares = [found["judge_real_per_word"][f"{name} {word}"] for word in values]
         right = sum(share * count for share, count in zip(shares, counts, strict=True))
-        assert right / len(wanted) == pytest.approx(found[f"judge_real_{name}_accuracy"], abs=1e-5)
+        whole = (1 - held_out) * found[f"judge_real_{name}_accuracy"]
+        whole += held_out * found[f"judge_real_{name}_accuracy_held_out"]
+        assert right / len(wanted) == pytest.approx(whole, abs=1e-5)
 
 
 def test_painted_and_real_pictures_are_asked_whether_colours_are_bound_to_shapes(judged):
     found = figures(judged)
     for name in ("words_accuracy", "objects_accuracy"):
-        assert {name, f"{name}_held_out", f"judge_real_{name}"} <= found.keys()
+        real = {f"judge_real_{name}", f"judge_real_{name}_held_out"}
+        assert {name, f"{name}_held_out", *real} <= found.keys()
 
 
 def test_of_more_captions_than_pictures_each_painted_one_is_another(judged):

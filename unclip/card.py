@@ -104,7 +104,7 @@ def _figures(path: Path, *, rounded: bool) -> list[str]:
         told += ", before the weights were rounded to half precision"
     return [
         f"{told}; ± is the 95 %",
-        "margin. Every figure stands beside what as many real test pictures reach.",
+        "margin. Every figure stands beside what real test pictures reach.",
         "",
         "| | painted | real |",
         "|---|---|---|",

@@ -1,4 +1,9 @@
-"""Real pictures as the yardstick of painted ones: every figure of one set, each with its margin."""
+"""Real pictures as the yardstick of painted ones: every figure of one set, each with its margin.
+
+Precision, recall, density and coverage hang on how many pictures there are on each side. They look
+at N painted and at as many real ones, the convention of Naeem et al. 2020 (N = M). Every other
+figure looks at all pictures.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,6 +15,7 @@ from torch import Tensor
 from unclip.evaluation.bootstrap import FrechetReference, jackknife_margin, margin_of_mean
 from unclip.evaluation.distances import frechet_distance, kernel_distance
 from unclip.evaluation.manifold import diversity_ratio, diversity_within_captions, overlap, radii
+from unclip.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -18,10 +24,10 @@ class Yardstick:
 
     Attributes:
         features: (M, F) float32, the judge's.
-        among: (S, F), those of them that precision, recall, density and coverage look at: as many
-            as are painted, for these figures hang on the ratio of the two numbers.
+        neighbour_reference: (S, F), those of them that precision, recall, density and coverage look
+            at, beside as many pictures of the set that is measured.
         diversity: of each caption, the mean distance of two real pictures of it.
-        radii: (S,) float64, how far the balls around `among` reach.
+        neighbour_radii: (S,) float64, how far the balls around `neighbour_reference` reach.
         frechet: for the margins of Fréchet distances.
         neighbours: k, of precision, recall, density and coverage.
         subsets: of the kernel distance, how many.
@@ -30,9 +36,9 @@ class Yardstick:
     """
 
     features: Tensor
-    among: Tensor
+    neighbour_reference: Tensor
     diversity: dict[int, float]
-    radii: Tensor
+    neighbour_radii: Tensor
     frechet: FrechetReference
     neighbours: int
     subsets: int
@@ -45,7 +51,7 @@ class Yardstick:
         features: Tensor,
         captions: Tensor,
         *,
-        num_among: int,
+        num_neighbour_pictures: int,
         neighbours: int,
         subsets: int,
         subset_size: int,
@@ -53,14 +59,18 @@ class Yardstick:
     ) -> "Yardstick":
         """Returns the yardstick of real pictures with captions (M,), in no order.
 
-        The first `num_among` of them are `among`; the other arguments are as the attributes.
+        The first `num_neighbour_pictures` of them are `neighbour_reference`; the other arguments
+        are as the attributes.
         """
-        among = features[:num_among]
+        neighbour_reference = features[:num_neighbour_pictures]
+        assert len(neighbour_reference) == num_neighbour_pictures, (
+            f"{len(features)} real pictures are fewer than {num_neighbour_pictures}"
+        )
         return cls(
             features,
-            among,
+            neighbour_reference,
             diversity_within_captions(features, captions),
-            radii(among, neighbours),
+            radii(neighbour_reference, neighbours),
             FrechetReference.of(features),
             neighbours,
             subsets,
@@ -71,24 +81,31 @@ class Yardstick:
     def figures(self, features: Tensor, captions: Tensor) -> dict[str, float]:
         """Returns all figures of a set of pictures, the 95 % margin of each as `<name>_margin`.
 
-        Left out is what can not be said of so few pictures: the diversity within captions where no
-        caption has two.
+        Precision, recall, density and coverage are those of S of the pictures, of which a seeded
+        choice is taken where there are more: the same rows of every set of N. Left out is what can
+        not be said of so few pictures: the diversity within captions where no caption has two.
 
         Args:
-            features: (N, F), the judge's, of pictures that are not among the real ones.
+            features: (N, F), the judge's, of pictures that are not among the real ones; N >= S.
             captions: (N,), whole numbers, what each was to show.
         """
-        among = overlap(features, self.among, k=self.neighbours, reference_radii=self.radii)
+        chosen = features[self._neighbour_rows(len(features))]
+        lying = overlap(
+            chosen,
+            self.neighbour_reference,
+            k=self.neighbours,
+            reference_radii=self.neighbour_radii,
+        )
 
         def diversity(rows: Tensor) -> float:
             within = diversity_within_captions(features[rows], captions[rows])
             return diversity_ratio(within, self.diversity)
 
-        of_a_part: dict[str, Callable[[Tensor], float]] = {
-            "frechet_distance": lambda rows: self.frechet.distance(features[rows]),
-            "recall": lambda rows: float(among.of(rows).recall.double().mean()),
-            "coverage": lambda rows: float(among.of(rows).coverage.double().mean()),
-            "diversity": diversity,
+        of_a_part: dict[str, tuple[Callable[[Tensor], float], int]] = {
+            "frechet_distance": (lambda rows: self.frechet.distance(features[rows]), len(features)),
+            "recall": (lambda rows: float(lying.of(rows).recall.double().mean()), len(chosen)),
+            "coverage": (lambda rows: float(lying.of(rows).coverage.double().mean()), len(chosen)),
+            "diversity": (diversity, len(features)),
         }
         size = min(self.subset_size, len(features), len(self.features))
         figures = {
@@ -96,15 +113,15 @@ class Yardstick:
             "kernel_distance": kernel_distance(
                 features, self.features, subsets=self.subsets, subset_size=size, seed=self.seed
             ),
-            **among.figures(),
+            **lying.figures(),
             "diversity": diversity(torch.arange(len(features))),
         }
         margins = {
-            "precision": margin_of_mean(among.precision, seed=self.seed),
-            "density": margin_of_mean(among.density, seed=self.seed),
+            "precision": margin_of_mean(lying.precision, seed=self.seed),
+            "density": margin_of_mean(lying.density, seed=self.seed),
         } | {
-            name: jackknife_margin(statistic, len(features), seed=self.seed)
-            for name, statistic in of_a_part.items()
+            name: jackknife_margin(statistic, count, seed=self.seed)
+            for name, (statistic, count) in of_a_part.items()
         }
         figures |= {f"{name}_margin": margin for name, margin in margins.items()}
         return {
@@ -112,3 +129,11 @@ class Yardstick:
             for name, value in figures.items()
             if not (name.startswith("diversity") and math.isnan(value))
         }
+
+    def _neighbour_rows(self, count: int) -> Tensor:
+        """Returns which of `count` pictures are held against the neighbour reference, (S,)."""
+        wanted = len(self.neighbour_reference)
+        order = torch.randperm(count, generator=generator(self.seed, "neighbour figures"))
+        rows = order[:wanted].sort().values
+        assert len(rows) == wanted, f"{count} pictures beside {wanted} real ones"
+        return rows

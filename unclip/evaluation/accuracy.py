@@ -1,0 +1,100 @@
+"""Whether painted pictures show what was asked for, beside whether the judge is right at all."""
+
+from torch import Tensor
+
+from unclip.evaluation.bootstrap import margin_of_mean
+from unclip.evaluation.distances import binding
+from unclip.evaluation.judging import accuracies, is_right
+from unclip.evaluation.scene import Scene
+
+FEW_CAPTIONS = 60  # of so many each has an accuracy of its own; of more, each word
+
+
+def accuracy_figures(scene: Scene, *, seed: int) -> dict:
+    """Returns how often the judge sees what was asked for, beside how often it is right at all.
+
+    Figures of painted pictures, of each control and of real pictures are of the captions that
+    training shows; those of the others end in `_held_out`. What stands for each caption or each
+    word is of all pictures. Nothing, where the data set has no attributes that could be asked for.
+
+    Args:
+        scene: all that is judged.
+        seed: of the margins.
+    """
+    if not scene.data.attribute_names:
+        return {}
+    painted, wanted = scene.painted.predictions, scene.data.caption_attributes[scene.captions]
+    figures: dict = _painted_accuracies(scene, painted, wanted, seed)
+    for kind, control in scene.controls.items():
+        right = is_right(control.predictions, wanted[scene.seen]).all(dim=1)
+        figures[f"joint_accuracy_{kind}"] = float(right.float().mean())
+        figures[f"joint_accuracy_margin_{kind}"] = margin_of_mean(right, seed=seed)
+    real, stated = scene.real.predictions, scene.real_attributes
+    figures |= _real_accuracies(scene, real, stated)
+    if len(scene.data.captions) > FEW_CAPTIONS:
+        figures["accuracy_per_word"] = per_word(scene, painted, wanted)
+        figures["judge_real_per_word"] = per_word(scene, real, stated)
+        return figures
+    figures["accuracy_per_caption"] = per_caption(scene, painted, wanted, scene.captions)
+    figures["judge_real_per_caption"] = per_caption(scene, real, stated, scene.real_captions)
+    return figures
+
+
+def _painted_accuracies(
+    scene: Scene, painted: Tensor, wanted: Tensor, seed: int
+) -> dict[str, float]:
+    """Returns the accuracies of painted pictures; the joint ones with margins."""
+    figures: dict[str, float] = {}
+    for suffix, rows in (("", scene.seen), ("_held_out", ~scene.seen)):
+        if rows.any():
+            found = _counted(scene, painted[rows], wanted[rows])
+            figures |= {f"{name}{suffix}": value for name, value in found.items()}
+        if rows.sum() > 1:
+            right = is_right(painted[rows], wanted[rows]).all(dim=1)
+            figures[f"joint_accuracy{suffix}_margin"] = margin_of_mean(right, seed=seed)
+    return figures
+
+
+def _real_accuracies(scene: Scene, real: Tensor, stated: Tensor) -> dict[str, float]:
+    """Returns the judge's accuracies on real pictures of the same captions."""
+    figures: dict[str, float] = {}
+    is_seen = ~scene.held_out[scene.real_captions]
+    for suffix, rows in (("", is_seen), ("_held_out", ~is_seen)):
+        if rows.any():
+            found = _counted(scene, real[rows], stated[rows])
+            figures |= {
+                f"judge_real_{name.removeprefix('joint_')}{suffix}": value
+                for name, value in found.items()
+            }
+    return figures
+
+
+def _counted(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Returns every accuracy of some pictures."""
+    names = scene.data.attribute_names
+    found = accuracies(predictions, wanted, names)
+    return found | binding(predictions, wanted, names, scene.data.attribute_values)
+
+
+def per_word(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Returns how often each value of each attribute is seen where it is wanted."""
+    figures: dict[str, float] = {}
+    for column, name in enumerate(scene.data.attribute_names):
+        for value, word in enumerate(scene.data.attribute_values[column]):
+            rows = wanted[:, column] == value
+            if rows.any():
+                right = predictions[rows, column] == value
+                figures[f"{name} {word}"] = float(right.float().mean())
+    return figures
+
+
+def per_caption(
+    scene: Scene, predictions: Tensor, wanted: Tensor, captions: Tensor
+) -> dict[str, float]:
+    """Returns the joint accuracy of each caption that has pictures."""
+    figures: dict[str, float] = {}
+    for caption in captions.unique().tolist():
+        rows = captions == caption
+        found = accuracies(predictions[rows], wanted[rows], scene.data.attribute_names)
+        figures[scene.data.captions[caption]] = found["joint_accuracy"]
+    return figures

@@ -1,0 +1,96 @@
+"""All that evaluate judges, loaded once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unclip.artifacts import build, load_artifact
+from unclip.data import Prepared
+from unclip.embeddings import Embeddings, mean_per_caption
+from unclip.evaluation.judging import Verdict, judge_pictures
+from unclip.layout import CONTROLS, Layout
+from unclip.machine import open_machine
+from unclip.models.judge import Judge
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is judged.
+
+    Attributes:
+        data: the prepared data set.
+        captions: (N,) int64, of the painted pictures.
+        images: (N, C, H, W) uint8, the painted pictures, memory-mapped.
+        painted: the judge's verdict on them.
+        controls: its verdicts on pictures painted without the prior, one for each painted picture
+            whose caption training showed.
+        real_captions: (M,) int32, of the real test pictures.
+        real_attributes: (M, A) int16.
+        real: the judge's verdict on them.
+        prior_embeds: (N, D), what the painted pictures were painted from.
+        text_embeds: (K, D), CLIP's embedding of every caption.
+        real_embeds: (M, D), CLIP's embeddings of the test pictures.
+        train_means: (K, D), the mean embedding of each caption's training pictures.
+        held_out: (K,) bool, captions that training never showed.
+    """
+
+    data: Prepared
+    captions: Tensor
+    images: npt.NDArray[np.uint8]
+    painted: Verdict
+    controls: dict[str, Verdict]
+    real_captions: Tensor
+    real_attributes: Tensor
+    real: Verdict
+    prior_embeds: Tensor
+    text_embeds: Tensor
+    real_embeds: Tensor
+    train_means: Tensor
+    held_out: Tensor
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Scene":
+        """Returns what a workspace holds."""
+        machine = open_machine("fp32")
+        data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
+        folder = layout.model("judge")
+        judge = build(load_artifact(folder, "judge"), Judge, folder).to(machine.device)
+        assert isinstance(judge, Judge)
+        test, train = data.split("test"), data.split("train")
+        images = np.load(layout.judged / "images.npy", mmap_mode="r")
+        held_out = torch.zeros(len(data.captions), dtype=torch.bool)
+        held_out[data.held_out_captions] = True
+        controls = {
+            kind: judge_pictures(
+                judge, data, np.load(layout.control(kind), mmap_mode="r"), machine.device
+            )
+            for kind in CONTROLS
+        }
+        return cls(
+            data,
+            torch.from_numpy(np.load(layout.judged / "caption_index.npy")),
+            images,
+            judge_pictures(judge, data, images, machine.device),
+            controls,
+            test.caption_index,
+            test.attributes,
+            judge_pictures(judge, data, test.images, machine.device),
+            torch.from_numpy(np.load(layout.judged / "prior_embeds.npy")),
+            embeddings.captions,
+            torch.from_numpy(np.array(embeddings.images("test"))),
+            mean_per_caption(embeddings.images("train"), train.caption_index, len(data.captions)),
+            held_out,
+        )
+
+    @property
+    def seen(self) -> Tensor:
+        """Returns which painted pictures have a caption that training showed, (N,) bool."""
+        return ~self.held_out[self.captions]
+
+    @property
+    def real_seen(self) -> Tensor:
+        """Returns the rows of the real pictures with such a caption, (M,) int64."""
+        return (~self.held_out[self.real_captions]).nonzero()[:, 0]
