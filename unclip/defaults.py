@@ -1,7 +1,8 @@
 """How to paint where nothing else is said: as the recipe of the checkpoints does.
 
 The command line and `unclip.pipeline` share it. Nothing here imports torch, and params are imported
-late: help shows the numbers below and needs no models of pydantic.
+late: their models take a tenth of a second, for which help, that shows the numbers below, need not
+wait.
 """
 
 from collections.abc import Mapping
