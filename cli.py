@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from unclip.defaults import EDIT_STRENGTH, FRAMES, INVERSION_STEPS, TRAJECTORY_STEPS, VARY_ETA
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -16,48 +18,99 @@ app = typer.Typer(
 )
 
 
+class Sampler(StrEnum):
+    """The samplers, by the names that params.yaml has for them."""
+
+    dpmpp_2m = "dpmpp_2m"
+    ddim = "ddim"
+    ddpm = "ddpm"
+
+
+class Noise(StrEnum):
+    """What becomes of the noise between two pictures."""
+
+    fixed = "fixed"
+    slerp = "slerp"
+
+
+class Trained(StrEnum):
+    """The stages that train a network."""
+
+    clip = "train_clip"
+    prior = "train_prior"
+    decoder = "train_decoder"
+    judge = "train_judge"
+
+
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help="What to paint; without one, the data set's own prompts.",
+        show_default=False,
+    ),
+]
+Picture = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PICTURE", help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")]
+FirstSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, help="Seed of the first picture; the next ones count up from it."
+    ),
+]
+Guidance = Annotated[
+    float | None, typer.Option(min=0, max=100, help="Guidance of the decoder; 1 is off.")
+]
+PriorGuidance = Annotated[
+    float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps of the decoder.")]
+DecoderSampler = Annotated[
+    Sampler | None, typer.Option("--sampler", help="Sampler of the decoder.")
+]
+Frames = Annotated[int, typer.Option(min=2, max=64, help="Pictures on the way, ends included.")]
+Invert = Annotated[
+    bool,
+    typer.Option(
+        "--invert",
+        help="Start from the picture's own noise, by DDIM inversion; takes "
+        f"{INVERSION_STEPS} steps where --steps says nothing.",
+    ),
+]
+Rev = Annotated[
+    str | None,
+    typer.Option(help="Paint with the checkpoints of this experiment, commit, branch or tag."),
+]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Paint with the checkpoints in this folder.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for the pictures.")]
+PAINTED = Path("samples/painted")
+
+
 @app.command()
 def sample(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help="What to paint; without one, the data set's own prompts.",
-            show_default=False,
-        ),
-    ] = None,
+    prompts: Prompts = None,
     num: Annotated[int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of the first picture; the next ones count up from it."),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, help="Guidance of the decoder; 1 is off."),
-    ] = None,
-    prior_guidance: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps of the decoder.")
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler of the decoder: dpmpp_2m, ddim or ddpm.")
-    ] = None,
-    rev: Annotated[
-        str | None,
-        typer.Option(help="Paint with the checkpoints of this experiment, commit, branch or tag."),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="Paint with the checkpoints in this folder."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples/painted"),
+    seed: FirstSeed = None,
+    guidance: Guidance = None,
+    prior_guidance: PriorGuidance = None,
+    steps: Steps = None,
+    sampler: DecoderSampler = None,
+    rev: Rev = None,
+    source: From = None,
+    out: Out = PAINTED,
 ) -> None:
     """Paint pictures of prompts with the trained system.
 
-    Options left out come from the sample section of params.yaml. Writes a grid and each picture in
-    its own size; a picture carries prompt, seed, settings and checkpoint hashes in its PNG text.
+    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
+    else that of this repository. Writes a grid and each picture in its own size; a picture carries
+    prompt, seed, settings and checkpoint hashes in its PNG text.
 
     Example: `python cli.py sample "a large red circle" --num 4 --seed 7`
     """
@@ -69,7 +122,7 @@ def sample(
         "guidance": guidance,
         "prior_guidance": prior_guidance,
         "steps": steps,
-        "sampler": sampler,
+        "sampler": sampler and sampler.value,
     }
     paint(prompts or [], changes, rev=rev, source=source, out=out)
 
@@ -146,66 +199,32 @@ def compare(
     show(revs, prompts=prompts or [], num=num, seed=seed, out=out)
 
 
-class Noise(StrEnum):
-    """What becomes of the noise between two pictures."""
-
-    fixed = "fixed"
-    slerp = "slerp"
-
-
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")]
-Guidance = Annotated[
-    float | None, typer.Option(min=0, max=100, help="Guidance of the decoder; 1 is off.")
-]
-PriorGuidance = Annotated[
-    float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
-]
-Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps of the decoder.")]
-Frames = Annotated[int, typer.Option(min=2, max=64, help="Pictures on the way, ends included.")]
-Rev = Annotated[
-    str | None,
-    typer.Option(help="Paint with the checkpoints of this experiment, commit, branch or tag."),
-]
-From = Annotated[
-    Path | None, typer.Option("--from", help="Paint with the checkpoints in this folder.")
-]
-Out = Annotated[Path, typer.Option(help="Folder for the pictures.")]
-Picture = Annotated[
-    Path,
-    typer.Argument(
-        metavar="PICTURE", help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False
-    ),
-]
-
-
 @app.command()
 def vary(
     picture: Picture,
     num: Annotated[int | None, typer.Option(min=1, max=64, help="Pictures to paint.")] = None,
-    seed: Seed = None,
-    invert: Annotated[
-        bool,
-        typer.Option("--invert", help="Start from the picture's own noise, by DDIM inversion."),
-    ] = False,
+    seed: FirstSeed = None,
+    invert: Invert = False,
     eta: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Share of fresh noise at each step, by DDIM; with --invert 0 gives the picture "
-            "back.",
+            help="Share of fresh noise at each step, by DDIM; with --invert it is "
+            f"{VARY_ETA} by default, and 0 gives the picture back.",
         ),
     ] = None,
     guidance: Guidance = None,
     steps: Steps = None,
     rev: Rev = None,
     source: From = None,
-    out: Out = Path("samples/painted"),
+    out: Out = PAINTED,
 ) -> None:
     """Paint pictures that show what a picture shows.
 
-    Its image embedding is painted again from other noise (unCLIP §3.1). Options left out come from
-    the sample section of params.yaml; with `--invert` DDIM takes 25 steps, and eta is 0.3.
+    Its image embedding is painted again from other noise (unCLIP §3.1).
+    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
+    else that of this repository.
 
     Example: `python cli.py vary samples/painted/a-large-red-circle_seed0.png --num 8`
     """
@@ -229,7 +248,7 @@ def interpolate(
     end: Annotated[
         str, typer.Argument(metavar="B", help="A picture file or a prompt.", show_default=False)
     ],
-    frames: Frames = 9,
+    frames: Frames = FRAMES,
     noise: Annotated[
         Noise | None,
         typer.Option(
@@ -240,7 +259,11 @@ def interpolate(
     ] = None,
     invert: Annotated[
         bool,
-        typer.Option("--invert", help="Start pictures from their own noise: the ends are they."),
+        typer.Option(
+            "--invert",
+            help="Start pictures from their own noise, by DDIM inversion: the ends are they; takes "
+            f"{INVERSION_STEPS} steps where --steps says nothing.",
+        ),
     ] = False,
     seed: Seed = None,
     guidance: Guidance = None,
@@ -248,12 +271,13 @@ def interpolate(
     steps: Steps = None,
     rev: Rev = None,
     source: From = None,
-    out: Out = Path("samples/painted"),
+    out: Out = PAINTED,
 ) -> None:
     """Paint the way from one picture or prompt to another, as a strip and a film.
 
-    The image embedding goes along the great circle between the two (unCLIP §3.2). Options left out
-    come from the sample section of params.yaml; with `--invert` DDIM takes 25 steps.
+    The image embedding goes along the great circle between the two (unCLIP §3.2).
+    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
+    else that of this repository.
 
     Example: `python cli.py interpolate "a large red circle" "a large blue star"`
     """
@@ -289,24 +313,21 @@ def edit(
     ],
     strength: Annotated[
         float, typer.Option(min=0, max=1, help="How far the last picture goes; 1 is all the way.")
-    ] = 0.4,
-    frames: Frames = 9,
-    invert: Annotated[
-        bool,
-        typer.Option("--invert", help="Start from the picture's own noise, by DDIM inversion."),
-    ] = False,
+    ] = EDIT_STRENGTH,
+    frames: Frames = FRAMES,
+    invert: Invert = False,
     seed: Seed = None,
     guidance: Guidance = None,
     steps: Steps = None,
     rev: Rev = None,
     source: From = None,
-    out: Out = Path("samples/painted"),
+    out: Out = PAINTED,
 ) -> None:
     """Lead a picture from one caption to another, as a strip and a film.
 
     Its image embedding goes towards the difference of the two captions (text diffs, unCLIP §3.3).
-    Options left out come from the sample section of params.yaml; with `--invert` DDIM takes 25
-    steps.
+    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
+    else that of this repository.
 
     Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"
     "a large blue circle"`
@@ -330,29 +351,22 @@ def edit(
 
 @app.command()
 def trajectory(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help="What to paint; without one, the data set's own prompts.",
-            show_default=False,
-        ),
-    ] = None,
+    prompts: Prompts = None,
     seed: Seed = None,
     guidance: Guidance = None,
     prior_guidance: PriorGuidance = None,
-    steps: Steps = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler of the decoder: dpmpp_2m, ddim or ddpm.")
-    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Denoising steps of the decoder.")
+    ] = TRAJECTORY_STEPS,
+    sampler: DecoderSampler = None,
     rev: Rev = None,
     source: From = None,
-    out: Out = Path("samples/painted"),
+    out: Out = PAINTED,
 ) -> None:
     """Show how prompts come out of noise, as a strip and a film.
 
-    Takes 32 steps unless said otherwise; other options left out come from the sample section of
-    params.yaml.
+    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
+    else that of this repository.
 
     Example: `python cli.py trajectory "a large red circle" "a small blue star"`
     """
@@ -363,7 +377,7 @@ def trajectory(
         "guidance": guidance,
         "prior_guidance": prior_guidance,
         "steps": steps,
-        "sampler": sampler,
+        "sampler": sampler and sampler.value,
     }
     show(prompts or [], changes, rev=rev, source=source, out=out)
 
@@ -456,15 +470,6 @@ def play(
     from unclip.commands.play import play as serve
 
     serve(host, port, rev=rev, source=source)
-
-
-class Trained(StrEnum):
-    """The stages that train a network."""
-
-    clip = "train_clip"
-    prior = "train_prior"
-    decoder = "train_decoder"
-    judge = "train_judge"
 
 
 @app.command()

@@ -23,7 +23,7 @@ def main(models: Path, out: Path) -> None:
     print("knows words such as", ", ".join(sorted(system.words)[:12]))
 
     prompts = [SNEAKER, BOOT]
-    pictures = system.sample(prompts, num=6, seed=0, guidance=1.5)  # (2, 6, 1, 32, 32) uint8
+    pictures = system.sample(prompts, num=6, seed=0)  # (2, 6, 1, 32, 32) uint8
     save_png(grid(pictures, prompts), out / "grid.png")
 
     sneaker = pictures[0, 0]

@@ -15,7 +15,7 @@ from unclip.evaluation.judged import judged_captions
 from unclip.figures import grid, trajectory
 from unclip.layout import Layout
 from unclip.machine import open_machine
-from unclip.painting import join_prompts, paint_rows, provenance, real_pictures
+from unclip.painting import evenly, join_prompts, paint_rows, provenance, real_pictures
 from unclip.params import SampleParams
 from unclip.png import save_png
 from unclip.progress import progress
@@ -72,7 +72,7 @@ def paint_trajectory(
     one_batch = replace(settings, batch_size=len(data.prompts))
     final = paint_rows(system, data.prompts, [seed], one_batch, callback=remember)[:, 0]
     # The last column is the finished picture, so nine of the visited moments lead up to it.
-    chosen = np.unique(np.linspace(0, len(moments) - 1, MOMENTS - 1).round().astype(int))
+    chosen = evenly(len(moments), MOMENTS - 1)
     frames = [system.normalisation.to_uint8(moments[i][1]).numpy() for i in chosen] + [final]
     timesteps = [moments[i][0] for i in chosen] + [0]
     image = trajectory(np.stack(frames, axis=1), data.prompts, timesteps)

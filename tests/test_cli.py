@@ -1,16 +1,16 @@
-import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_params import write_params
 
 import cli
 from unclip.commands.common import slugs
-from unclip.defaults import EDIT_STRENGTH, FRAMES
 from unclip.png import as_image
 
 REPO = Path(__file__).resolve().parent.parent
@@ -72,14 +72,19 @@ def test_help_imports_nothing_slow():
     assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate"} == set()
 
 
-def test_defaults_in_help_are_those_of_the_library():
-    default = {
-        (command.__name__, name): parameter.default
-        for command in (cli.edit, cli.interpolate)
-        for name, parameter in inspect.signature(command).parameters.items()
-    }
-    assert default["edit", "strength"] == EDIT_STRENGTH
-    assert default["edit", "frames"] == default["interpolate", "frames"] == FRAMES
+def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library():
+    from unclip.diffusion.samplers import SAMPLERS
+    from unclip.params import Sampler
+
+    assert [sampler.value for sampler in cli.Sampler] == list(get_args(Sampler))
+    assert {sampler.value for sampler in cli.Sampler} == set(SAMPLERS)
+    assert all(sampler.name == sampler.value for sampler in cli.Sampler)
+
+
+@pytest.mark.parametrize("verb", ["sample", "trajectory"])
+def test_help_names_the_samplers(run, verb):
+    out = " ".join(run(verb, "--help")[1].split())
+    assert "dpmpp_2m|ddim|ddpm" in out
 
 
 # Mistakes: a line that names what is wrong, a status that is not 0, no traceback
@@ -97,6 +102,7 @@ def test_defaults_in_help_are_those_of_the_library():
         (["--guidance", "-1"], "--guidance"),
         (["--guidance", "nan"], "--guidance"),
         (["--guidance", "much"], "--guidance"),
+        (["--sampler", "euler"], "'dpmpp_2m', 'ddim', 'ddpm'"),
         (["--nmu", "3"], "--nmu"),
     ],
     ids=" ".join,
@@ -111,10 +117,6 @@ def test_an_option_that_makes_no_sense_is_named(run, trained, arguments, named):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (
-            ["--sampler", "euler"],
-            "sample.sampler: 'euler' is not allowed; expected 'dpmpp_2m', 'dd",
-        ),
         (["--steps", "1000000"], "sample.steps: 1000000 is more than decoder.num_timesteps "),
         (["--seed", str(2**63)], "sample.seed: 9223372036854775808 is not allowed; expected less"),
     ],
@@ -237,11 +239,10 @@ def test_the_pictures_are_what_the_system_paints(run, painted, trained):
     import torch
 
     from unclip.machine import open_machine
-    from unclip.params import load_params
     from unclip.system import Settings, System
 
     run("--help")  # forgets the precision of other tests
-    sample = load_params(REPO / "params.yaml").sample.model_copy(update={"steps": 3})
+    sample = trained.params.sample.model_copy(update={"steps": 3})
     system = System.load(trained.layout.models)
     torch.use_deterministic_algorithms(False)
     with open_machine(sample.precision).accelerator.autocast():
@@ -293,6 +294,33 @@ def test_options_win_over_params(run, trained, tmp_path):
     with Image.open(tmp_path / "grid.png") as image:
         found = [image.text[k] for k in ("decoder.sampler", "decoder.guidance", "prior.guidance")]
     assert found == ["ddim", "3.5", "1.25"]
+
+
+@pytest.mark.parametrize("verb", ["sample", "trajectory"])
+def test_what_no_option_says_is_as_in_the_params_beside_the_checkpoints(
+    run, trained, tmp_path, verb
+):
+    (tmp_path / "models").symlink_to(trained.layout.models.resolve())
+    params = trained.params.model_dump()
+    params["sample"] |= {"guidance": 4.5, "prior_guidance": 1.75}
+    write_params(tmp_path / "params.yaml", params)
+    out = tmp_path / "out"
+    arguments = ["a large red circle", "--prior-guidance", "1.25", "--from", tmp_path, "--out", out]
+    assert run(verb, *arguments)[0] == 0
+    with Image.open(out / ("grid.png" if verb == "sample" else "trajectory.png")) as image:
+        found = [image.text[key] for key in ("decoder.guidance", "prior.guidance")]
+    assert found == ["4.5", "1.25"]
+
+
+def test_params_beside_the_checkpoints_that_can_not_be_read_are_one_line(run, trained, tmp_path):
+    (tmp_path / "models").symlink_to(trained.layout.models.resolve())
+    (tmp_path / "params.yaml").write_text("sample: {guidance: much}")
+    out = tmp_path / "out"
+    for verb in (["sample", "a"], ["interpolate", "a", "b"], ["trajectory", "a"]):
+        status, printed, err = run(*verb, "--from", tmp_path, "--out", out)
+        assert (status, printed) == (1, "")
+        assert all(line.startswith(f"error: {tmp_path}/params.yaml: ") for line in err.splitlines())
+        assert not out.exists()
 
 
 def test_without_a_prompt_the_data_sets_own_are_painted(run, trained, tmp_path):

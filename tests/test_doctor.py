@@ -30,6 +30,13 @@ def ask_for_inception(lab):
     write_params(lab.root / "params.yaml", params)
 
 
+def name_dataset(lab, dataset):
+    params = tiny_params()
+    params["data"] |= {"dataset": dataset}
+    params["data"]["image_folder"]["folder"] = "data/own"
+    write_params(lab.root / "params.yaml", params)
+
+
 @pytest.fixture
 def doctor(monkeypatch, capsys):
     """Runs `python cli.py doctor` in this process; gives its status and what it prints."""
@@ -78,6 +85,33 @@ def test_what_stands_in_the_way_is_named_and_the_status_is_1(lab, doctor, damage
     status, found = doctor()
     assert status == 1
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("dataset", "raw", "said"),
+    [
+        ("shapes", [], "shapes is drawn, nothing is read"),
+        ("fashion_mnist", [], "FashionMNIST/raw is not there yet; prepare downloads it"),
+        ("fashion_mnist", ["raw/FashionMNIST/raw/a"], "FashionMNIST/raw is there"),
+        ("image_folder", ["data/own/metadata.csv"], "data/own/metadata.csv is there; `python cli"),
+    ],
+)
+def test_each_data_set_is_told_where_it_comes_from(lab, monkeypatch, dataset, raw, said):
+    monkeypatch.setenv("UNCLIP_DATA_DIR", str(lab.root / "raw"))
+    name_dataset(lab, dataset)
+    for name in raw:
+        (lab.root / name).parent.mkdir(parents=True)
+        (lab.root / name).write_text("file_name,text\n")
+    assert said in CHECKS["data"]()
+
+
+def test_own_pictures_that_are_not_there_stand_in_the_way(lab, doctor):
+    name_dataset(lab, "image_folder")
+    status, said = doctor()
+    assert status == 1
+    assert "no data data/own: no such folder; expected one with pictures" in said
+    (lab.root / "data" / "own").mkdir(parents=True)
+    assert "data/own: has neither metadata.jsonl nor metadata.csv" in doctor()[1]
 
 
 def test_a_check_that_fails_does_not_hide_the_others(lab):

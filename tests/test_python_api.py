@@ -11,6 +11,7 @@ from dag import REPO
 from dvc_repo import Lab
 from PIL import Image
 from systems import random_system
+from tiny_params import tiny_params, write_params
 
 from unclip.errors import UserError
 from unclip.params import load_params
@@ -133,6 +134,21 @@ def test_what_names_no_file_can_not_be_varied(source):
 # Where it comes from
 
 
+def test_what_is_not_named_is_as_in_the_params_beside_the_networks(trained, tmp_path):
+    (tmp_path / "models").symlink_to(trained.layout.models.resolve())
+    params = trained.params.model_dump()
+    params["sample"] |= {"num_per_prompt": 3, "guidance": 4.5, "seed": 2}
+    write_params(tmp_path / "params.yaml", params)
+    system = UnCLIP.load(tmp_path)
+    pictures = system.sample("a large red circle")
+    own = {"num": 3, "guidance": 4.5, "seed": 2}
+    elsewhere = UnCLIP.load(trained.layout.root).sample("a large red circle", **own)
+    assert np.array_equal(pictures, elsewhere)
+    (tmp_path / "params.yaml").write_text("sample: {guidance: much}")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))}/params.yaml: sample\."):
+        UnCLIP.load(tmp_path)
+
+
 def test_it_is_loaded_from_the_networks_or_from_the_folder_around_them(trained):
     systems = [
         UnCLIP.load(where)
@@ -153,14 +169,32 @@ def test_it_is_loaded_from_an_earlier_revision(trained, tmp_path, monkeypatch):
         for path in trained.layout.model(kind).iterdir():
             (lab.root / "models" / kind).mkdir(parents=True, exist_ok=True)
             (lab.root / "models" / kind / path.name).write_bytes(path.read_bytes())
+    params = tiny_params()
+    params["sample"] |= {"guidance": 4.5}
+    del params["judge"]  # an older version had none
+    write_params(lab.root / "params.yaml", params)
     lab.run("dvc", "add", "-q", *(f"models/{kind}" for kind in names))
     lab.run("git", "add", "-A")
     lab.run("git", "commit", "-qm", "trained")
+    del params["sample"]["prior_candidates"]
+    write_params(lab.root / "params.yaml", params)
+    lab.run("git", "commit", "-qam", "of long ago")
     lab.run("git", "rm", "-qr", "models")
     lab.run("git", "commit", "-qm", "removed")
     monkeypatch.chdir(lab.root)
-    system = UnCLIP.from_revision("HEAD~1")
+    system = UnCLIP.from_revision("HEAD~2")
     assert system.hashes == System.load(trained.layout.models).hashes
+    assert system.recipe.sample.guidance == 4.5
+    with pytest.raises(UserError) as caught:
+        UnCLIP.from_revision("HEAD~1")
+    assert str(caught.value).startswith(
+        "--rev HEAD~1: its params.yaml does not say how to paint (sample.prior_candidates: missing"
+    )
+    command = re.search("`(.*)`", str(caught.value))[1].replace("FOLDER", "got")
+    lab.run(*command.split())
+    system = UnCLIP.load("got")
+    assert system.hashes == System.load(trained.layout.models).hashes
+    assert system.recipe.sample == SAMPLE
     with pytest.raises(UserError, match=r"^--rev HEAD: its checkpoints can not be had"):
         UnCLIP.from_revision("HEAD")
 

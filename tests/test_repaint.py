@@ -1,5 +1,7 @@
 """Any saved picture is painted again from the note in its file, to the last bit."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from unclip.manipulation import interpolated, latent_of, varied
 from unclip.painter import Latent
 from unclip.painting import (
     call_note,
+    evenly,
     join_prompts,
     latent_note,
     paint_rows,
@@ -223,3 +226,16 @@ def test_a_damaged_note_is_one_line(note):
         repaint(SYSTEM, note)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
+
+
+# What is shown of many
+
+
+@pytest.mark.parametrize("most", [2, 3, 9, 10])
+def test_of_many_at_most_so_many_are_chosen_evenly_with_both_ends(most):
+    for count in range(1, 60):
+        chosen = evenly(count, most)
+        assert len(chosen) == min(count, most)
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
+        steps = {after - before for before, after in itertools.pairwise(chosen)}
+        assert not steps or (min(steps) >= 1 and max(steps) - min(steps) <= 1)

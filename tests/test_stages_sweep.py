@@ -29,7 +29,9 @@ def swept(trained, tmp_path_factory) -> Workspace:
         patch.setenv("UNCLIP_DEVICE", "cpu")
         sweep = {"num_pictures": 30, "guidances": GUIDANCES, "steps": STEPS}
         folder = tmp_path_factory.mktemp("swept") / "copy"
-        return copy_of(trained, folder, sweep=sweep, sample={"guidance": 3.0}).run("sweep")
+        return copy_of(trained, folder, sweep=sweep, sample={"guidance": 3.0, "eta": 0.5}).run(
+            "sweep"
+        )
 
 
 def table(workspace, name):
@@ -77,6 +79,27 @@ def test_settings_make_a_difference(swept):
     for name in ("guidance", "steps"):
         assert len({row["frechet_distance"] for row in table(swept, name)}) > 2
         assert np.isfinite([float(row["frechet_distance"]) for row in table(swept, name)]).all()
+
+
+def test_steps_of_ddim_are_taken_with_the_eta_of_params(swept):
+    data, sample = Prepared(swept.layout.prepared), swept.params.sample
+    system = System.load(swept.layout.models)
+    prompts = [data.captions[i] for i in judged_captions(data, 30, sample.seed)[:30].tolist()]
+
+    def roughness(sampler, eta):
+        changes = {"sampler": sampler, "steps": 3, "eta": eta}
+        settings = Settings.of(sample.model_copy(update=changes))
+        return mean_variation(system.paint(prompts, range(30), settings))
+
+    rows = {
+        row["sampler"]: float(row["roughness"])
+        for row in table(swept, "steps")
+        if (row["steps"], float(row["guidance"])) == ("3", 3.0)
+    }
+    found, unit = rows["ddim"] / rows["dpmpp_2m"], roughness("dpmpp_2m", 0.0)
+    assert sample.eta == 0.5
+    assert found == pytest.approx(roughness("ddim", 0.5) / unit, rel=1e-4)
+    assert found != pytest.approx(roughness("ddim", 0.0) / unit, rel=1e-3)
 
 
 def test_variation_is_the_sum_of_steps_between_neighbours():

@@ -15,7 +15,7 @@ from workspace import Workspace, forget_accelerator
 
 from unclip.artifacts import build, load_artifact
 from unclip.data import Prepared
-from unclip.defaults import EDIT_STRENGTH, ddim_changes, sample_params, vary_changes
+from unclip.defaults import EDIT_STRENGTH, ddim_changes, recipe_of, sample_params, vary_changes
 from unclip.evaluation.judging import judge_pictures
 from unclip.layout import Layout
 from unclip.manipulation import edited, interpolated, latent_of, varied
@@ -23,6 +23,7 @@ from unclip.models.judge import Judge
 from unclip.params import load_params
 from unclip.system import Settings, System
 
+PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"
 COUNT = 200  # pictures, as many of each garment; the bounds leave room for their chance
 INVERTED = 40  # of them, whose noise is found, which takes longer
@@ -37,13 +38,13 @@ class Measured:
     """The system, real test pictures, and what the judge calls them."""
 
     def __init__(self, folder: Path) -> None:
-        params = load_params(REPO / "pretrained" / "fashion_mnist" / "params.yaml")
+        params = load_params(PRETRAINED / "params.yaml")
         folder.mkdir()
         workspace = Workspace(Layout(folder), params).run("prepare", "train_judge")
         self.data = Prepared(workspace.layout.prepared)
         where = workspace.layout.model("judge")
         self.judge = build(load_artifact(where, "judge"), Judge, where)
-        self.system = System.load(REPO / "pretrained" / "fashion_mnist")
+        self.system = System.load(PRETRAINED)
         captions = self.data.split("test").caption_index.numpy()
         rows = [np.flatnonzero(captions == i)[: COUNT // 10] for i in range(10)]
         chosen = np.stack(rows, axis=1).flatten()  # garments take turns
@@ -75,7 +76,8 @@ def measured(tmp_path_factory):
 
 
 def solver_of(changes):
-    return Settings.of(sample_params(changes)).decoder
+    """As docs/verbs.md says that it was measured."""
+    return Settings.of(sample_params({"guidance": 2.0} | changes, recipe_of(PRETRAINED))).decoder
 
 
 def error(one, other):

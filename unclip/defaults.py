@@ -1,15 +1,19 @@
-"""How to paint where nothing else is said: the sample section of params.yaml.
+"""How to paint where nothing else is said: as the recipe of the checkpoints does.
 
-The command line and `unclip.pipeline` share it. Nothing here imports torch.
+The command line and `unclip.pipeline` share it. Nothing here imports torch, and params are imported
+late: their models take a tenth of a second, for which help, that shows the numbers below, need not
+wait.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unclip.errors import UserError
 from unclip.layout import Layout
-from unclip.params import SampleParams, load_params, validate_params
+
+if TYPE_CHECKING:
+    from unclip.params import Recipe, SampleParams
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FRAMES = 9  # of a way between two pictures
@@ -19,18 +23,35 @@ INVERSION_STEPS = 25  # an inversion goes the way of the sampler, and errs less 
 VARY_ETA = 0.3  # of a variation that starts from the picture's own noise
 
 
-def sample_params(changes: Mapping[str, Any]) -> SampleParams:
-    """Returns the sample section of params.yaml with some values changed, validated as a whole.
+def recipe_of(folder: Path) -> "Recipe":
+    """Returns the recipe of the networks in a folder: the params.yaml beside them, else ours.
+
+    Args:
+        folder: with the networks in it or in its folder `models`; that folder itself will do too.
+
+    Raises:
+        UserError: it can not be read, or its sample section is not as this version knows it.
+    """
+    from unclip.params import load_recipe
+
+    places = [folder, *([folder.parent] if folder.name == Layout().models.name else [])]
+    beside = [Layout(place).params for place in places if Layout(place).params.is_file()]
+    return load_recipe(beside[0] if beside else Layout(REPOSITORY).params)
+
+
+def sample_params(changes: Mapping[str, Any], recipe: "Recipe") -> "SampleParams":
+    """Returns the sample section of a recipe with some values changed, validated as a whole.
 
     Args:
         changes: options by the key that they stand for; None is an option that was not given.
+        recipe: of the networks that paint.
 
     Raises:
         UserError: a value is out of bounds.
     """
-    raw = load_params(Layout(REPOSITORY).params).model_dump()
-    raw["sample"] |= _given(changes)
-    return validate_params(raw, where="options").sample
+    from unclip.params import changed_sample
+
+    return changed_sample(recipe, _given(changes))
 
 
 def ddim_changes(changes: Mapping[str, Any], *, invert: bool) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
+from unclip.datasets.metadata import find_metadata
 from unclip.errors import UserError
 from unclip.layout import Layout
 from unclip.machine import main_repository, num_threads, open_machine, raw_data_dir
@@ -101,12 +102,19 @@ def params() -> str:
 
 @check("data")
 def data() -> str:
-    """Returns where the raw data lies, or that it will be fetched."""
-    name = load_params(Layout().params).data.dataset
-    if name == "shapes":
-        return "shapes is drawn, nothing is read"
-    raw = raw_data_dir() / "FashionMNIST" / "raw"
-    return f"{raw} is there" if raw.is_dir() else f"{raw} is not there yet; prepare downloads it"
+    """Returns where the raw data lies, or how it will come."""
+    data = load_params(Layout().params).data
+    match data.dataset:
+        case "shapes":
+            return "shapes is drawn, nothing is read"
+        case "fashion_mnist":
+            raw = raw_data_dir() / "FashionMNIST" / "raw"
+            found = "is there" if raw.is_dir() else "is not there yet; prepare downloads it"
+            return f"{raw} {found}"
+        case "image_folder":
+            folder = data.image_folder.folder
+            metadata = find_metadata(Layout().root / folder)
+            return f"{metadata} is there; `python cli.py data check {folder}` looks into it"
 
 
 @check("room")

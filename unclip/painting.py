@@ -7,6 +7,7 @@ call; pictures of latents are painted alone, and state their latent.
 """
 
 import base64
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -53,6 +54,13 @@ def real_pictures(data: Prepared, prompts: Sequence[str]) -> Pictures | None:
     return np.stack(found)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """Returns at most `most` of the indices below `count`, evenly spread, both ends among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
 def provenance(system: System, settings: Settings, precision: str) -> dict[str, str]:
     """Returns what every picture of a prompt carries: settings and checkpoints.
 
@@ -73,6 +81,23 @@ def call_note(prompts: Sequence[str], seeds: Sequence[int], batch_size: int) -> 
         "seeds": " ".join(map(str, seeds)),
         "batch_size": str(batch_size),
     }
+
+
+def picture_notes(
+    call: Mapping[str, str], prompts: Sequence[str], seeds: Sequence[int]
+) -> list[list[dict[str, str]]]:
+    """Returns the note of each picture of one `paint_rows`: a row for each prompt.
+
+    Args:
+        call: what all of them carry, `provenance` and `call_note` among it.
+        prompts: of the call.
+        seeds: likewise.
+    """
+    index = itertools.count()
+    return [
+        [{**call, "prompt": prompt, "seed": str(seed), "index": str(next(index))} for seed in seeds]
+        for prompt in prompts
+    ]
 
 
 def latent_note(system: System, latent: Latent, solver: Solver, precision: str) -> dict[str, str]:

@@ -6,10 +6,11 @@ constructor keywords of what they configure.
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from unclip.errors import UserError
 from unclip.models.sizes import attention_problems, level_resolutions, size_divisor
@@ -180,7 +181,7 @@ class JudgeParams(TrainingParams, AugmentParams):
 
 
 class SampleParams(Section):
-    """What sample reads, and the defaults of `python cli.py sample`."""
+    """What sample reads, and how what it trained paints where nothing else is said."""
 
     seed: Seed
     num_per_prompt: Annotated[int, Field(ge=1, le=64)]
@@ -234,6 +235,33 @@ class Params(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+class Timesteps(Section):
+    """Of a section that trains what denoises: how many steps painting can take."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    num_timesteps: int | None = None  # None where an older version called it otherwise
+
+
+class Recipe(Section):
+    """What painting reads of a params.yaml; the rest may be that of another version."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    prior: Timesteps = Timesteps()
+    decoder: Timesteps = Timesteps()
+    sample: SampleParams
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        if problems := _check_steps(self):
+            raise ValueError("\n".join(problems))
+        return self
+
+
+AnyParams = TypeVar("AnyParams", Params, Recipe)
 
 
 def _check_training(params: Params) -> list[str]:
@@ -294,19 +322,24 @@ def _check_attention(params: Params) -> list[str]:
     )
 
 
+def _check_steps(params: Params | Recipe) -> list[str]:
+    """Returns what painting asks for and the networks do not give."""
+    sample = params.sample
+    limits = [
+        ("sample.steps", sample.steps, "decoder", params.decoder.num_timesteps),
+        ("sample.prior_steps", sample.prior_steps, "prior", params.prior.num_timesteps),
+    ]
+    return [_too_many(*limit) for limit in limits if limit[3] is not None and limit[1] > limit[3]]
+
+
 def _check_requests(params: Params) -> list[str]:
     """Returns what one stage asks for and an earlier one does not give."""
-    prior, decoder, sample = params.prior, params.decoder, params.sample
-    limits = [
-        ("sample.steps", sample.steps, "decoder", decoder.num_timesteps),
-        ("decoder.paint_steps", decoder.paint_steps, "decoder", decoder.num_timesteps),
-        ("sample.prior_steps", sample.prior_steps, "prior", prior.num_timesteps),
-        ("sweep.steps", max(params.sweep.steps), "decoder", decoder.num_timesteps),
-    ]
-    problems = [
-        f"{name}: {value} is more than {section}.num_timesteps {most}"
-        for name, value, section, most in limits
-        if value > most
+    decoder = params.decoder
+    asked = {"decoder.paint_steps": decoder.paint_steps, "sweep.steps": max(params.sweep.steps)}
+    problems = _check_steps(params) + [
+        _too_many(name, value, "decoder", decoder.num_timesteps)
+        for name, value in asked.items()
+        if value > decoder.num_timesteps
     ]
     if 0 < params.sweep.num_pictures < FEWEST_JUDGED:
         problems.append(
@@ -321,6 +354,10 @@ def _check_requests(params: Params) -> list[str]:
     return problems
 
 
+def _too_many(name: str, value: int, section: str, most: int | None) -> str:
+    return f"{name}: {value} is more than {section}.num_timesteps {most}"
+
+
 _CROSS_CHECKS = (_check_training, _check_dimensions, _check_attention, _check_requests)
 
 
@@ -330,15 +367,43 @@ def load_params(path: Path) -> Params:
     Raises:
         UserError: one line for each problem, each with the file and the key.
     """
+    return validate_params(_read(path), where=str(path))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Returns what a YAML file of params, of this version or another, says of painting.
+
+    Raises:
+        UserError: as `load_params`, of what a recipe has.
+    """
+    return _validated(Recipe, _read(path), where=str(path))
+
+
+def changed_sample(recipe: Recipe, changes: Mapping[str, Any]) -> SampleParams:
+    """Returns the sample section of a recipe with some values changed by options.
+
+    Raises:
+        UserError: one line for each option that is unknown or out of bounds.
+    """
+    raw = recipe.model_dump()
+    raw["sample"] |= changes
+    return _validated(Recipe, raw, where="options").sample
+
+
+def _read(path: Path) -> Any:
+    """Returns what stands in a YAML file.
+
+    Raises:
+        UserError: it can not be read.
+    """
     try:
-        raw = load_yaml(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the folder that holds params.yaml") from None
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: can not be read: {error}") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    return validate_params(raw, where=str(path))
 
 
 def validate_params(raw: Any, where: str = "params.yaml") -> Params:
@@ -347,8 +412,12 @@ def validate_params(raw: Any, where: str = "params.yaml") -> Params:
     Raises:
         UserError: one line for each problem.
     """
+    return _validated(Params, raw, where)
+
+
+def _validated(model: type[AnyParams], raw: Any, where: str) -> AnyParams:
     try:
-        return Params.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         lines = [line for problem in error.errors() for line in _explain(problem)]
         raise UserError("\n".join(f"{where}: {line}" for line in lines)) from None

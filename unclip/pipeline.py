@@ -8,20 +8,29 @@
     frames = system.edit(circles[0, 0], "a large red circle", "a large blue circle")
 
 Pictures are uint8 arrays, channels first; `figures.grid`, `figures.strip` and `figures.contact`
-make sheets of them. What is not named comes from the sample section of params.yaml, as on the
-command line, and any key of that section can be named: guidance, steps, sampler, prior_guidance and
-so on. Everything is computed in float32.
+make sheets of them. What is not named is as the recipe of the networks has it, as on the command
+line: the sample section of the params.yaml beside them, or else of this repository's. Any key of
+that section can be named: guidance, steps, sampler, prior_guidance and so on. Everything is
+computed in float32.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from unclip.defaults import EDIT_STRENGTH, FRAMES, ddim_changes, sample_params, vary_changes
+from unclip.defaults import (
+    EDIT_STRENGTH,
+    FRAMES,
+    REPOSITORY,
+    ddim_changes,
+    recipe_of,
+    sample_params,
+    vary_changes,
+)
 from unclip.errors import UserError
 from unclip.layout import models_in
 from unclip.manipulation import (
@@ -33,6 +42,7 @@ from unclip.manipulation import (
     varied,
 )
 from unclip.painter import Latent
+from unclip.params import Recipe, SampleParams
 from unclip.picture_files import names_picture, read_picture
 from unclip.provenance.revisions import fetch_models
 from unclip.system import Settings, System
@@ -42,20 +52,30 @@ Source = str | Path | Pictures  # a picture file, or a picture (C, H, W) uint8 o
 
 
 class UnCLIP(System):
-    """CLIP, prior and decoder, ready to paint; attributes as of `painter.Painter`."""
+    """CLIP, prior and decoder, ready to paint; attributes as of `painter.Painter`, and one more.
+
+    Attributes:
+        recipe: says how they paint where a call does not; None is this repository's.
+    """
+
+    recipe: Recipe | None = None
 
     @classmethod
     def load(cls, models: str | Path, device: str = "cpu") -> Self:
         """Returns the system in a folder, or in the folder `models` in it.
 
         Args:
-            models: it holds the folders clip, prior and decoder.
+            models: it holds the folders clip, prior and decoder; a params.yaml in it, or beside the
+                folder `models`, is their recipe.
             device: "cpu", "cuda" or "mps".
 
         Raises:
-            UserError: a network is missing, damaged, of another kind or does not fit the others.
+            UserError: a network is missing, damaged, of another kind or does not fit the others, or
+                the recipe does not say how to paint.
         """
-        return super().load(models_in(Path(models)), device)
+        system = super().load(models_in(Path(models)), device)
+        system.recipe = recipe_of(Path(models))
+        return system
 
     @classmethod
     def from_revision(cls, rev: str, device: str = "cpu") -> Self:
@@ -83,13 +103,13 @@ class UnCLIP(System):
             prompts: R of them; a single string is one.
             num: pictures of each prompt.
             seed: of the first picture of a row; the next ones count up from it.
-            **options: keys of the sample section of params.yaml.
+            **options: keys of the sample section of the recipe.
 
         Raises:
             UserError: a prompt can not be read, or an option is unknown or out of bounds.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        params = sample_params({"num_per_prompt": num, "seed": seed} | options)
+        params = self._params({"num_per_prompt": num, "seed": seed} | options)
         count = params.num_per_prompt
         seeds = list(range(params.seed, params.seed + count)) * len(prompts)
         every_prompt = [prompt for prompt in prompts for _ in range(count)]
@@ -119,7 +139,7 @@ class UnCLIP(System):
             UserError: the picture can not be read, or as `sample`.
         """
         changes = {"num_per_prompt": num, "seed": seed} | options
-        params = sample_params(vary_changes(changes, invert=invert))
+        params = self._params(vary_changes(changes, invert=invert))
         settings = Settings.of(params)
         inverted_by = settings.decoder if invert else None
         latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
@@ -149,7 +169,7 @@ class UnCLIP(System):
         Raises:
             UserError: as `vary`.
         """
-        params = sample_params(ddim_changes({"seed": seed} | options, invert=invert))
+        params = self._params(ddim_changes({"seed": seed} | options, invert=invert))
         settings = Settings.of(params)
         first, last = (self._latent(each, params.seed, settings, invert) for each in (start, end))
         latents = interpolated(self, first, last, frames, slerp_noise=invert)
@@ -182,12 +202,15 @@ class UnCLIP(System):
         Raises:
             UserError: as `vary`, or a caption can not be read.
         """
-        params = sample_params(ddim_changes({"seed": seed} | options, invert=invert))
+        params = self._params(ddim_changes({"seed": seed} | options, invert=invert))
         settings = Settings.of(params)
         inverted_by = settings.decoder if invert else None
         latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
         latents = edited(self, latent, caption, wanted, strength, frames)
         return paint_each(self, latents, settings.decoder)
+
+    def _params(self, changes: Mapping[str, Any]) -> SampleParams:
+        return sample_params(changes, self.recipe or recipe_of(REPOSITORY))
 
     def _picture(self, source: Source) -> Pictures:
         """Returns a picture (C, H, W) of the system's size and channels."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 from unclip.card import RECIPE
 from unclip.errors import UserError
 from unclip.machine import Machine, open_machine
-from unclip.painting import Pictures, call_note, paint_rows, provenance
+from unclip.painting import Pictures, call_note, paint_rows, picture_notes, provenance
 from unclip.params import Params, SampleParams, load_params
 from unclip.png import as_image, encode_png
 from unclip.strict import checked
@@ -75,16 +75,11 @@ class Service:
             rows = paint_rows(self.system, prompts, seeds, how)
         note = provenance(self.system, how, self.machine.precision)
         note |= call_note(prompts, seeds, sample.batch_size)
-        every = ((prompt, seed) for prompt in prompts for seed in seeds)
+        notes = picture_notes(note, prompts, seeds)
         return [
-            {
-                "prompt": prompt,
-                "seed": seed,
-                "png": as_base64(picture, note | _own_note(prompt, seed, index)),
-            }
-            for index, (picture, (prompt, seed)) in enumerate(
-                zip(rows.reshape(-1, *rows.shape[2:]), every, strict=True)
-            )
+            {"prompt": prompt, "seed": seed, "png": as_base64(picture, own)}
+            for prompt, row, noted in zip(prompts, rows, notes, strict=True)
+            for seed, picture, own in zip(seeds, row, noted, strict=True)
         ]
 
     def defaults(self) -> dict[str, Any]:
@@ -110,10 +105,6 @@ class Service:
             return checked(SampleParams, self.params.sample.model_dump() | chosen)
         except ValueError as error:
             raise UserError(f"params: {error}") from None
-
-
-def _own_note(prompt: str, seed: int, index: int) -> dict[str, str]:
-    return {"prompt": prompt, "seed": str(seed), "index": str(index)}
 
 
 def as_base64(picture: Pictures, note: Mapping[str, str]) -> str:

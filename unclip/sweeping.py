@@ -137,7 +137,7 @@ class Studio:
         tries = list(product(ways, self.sweep.steps))
         rows, firsts = [], []
         for (sampler, guidance), steps in track(tries, "steps", len(tries)):
-            solver = Solver(sampler, steps, 0.0, guidance)
+            solver = Solver(sampler, steps, self.settings.decoder.eta, guidance)
             pictures = self._paint(replace(self.settings, decoder=solver))
             firsts.append(pictures[0])
             setting: Row = {"sampler": sampler, "guidance": guidance, "steps": steps}
@@ -196,14 +196,12 @@ class Studio:
         save_png(image, self.layout.sweep / f"{name}.png", text)
 
     def _write(self, rows: Sequence[Row], name: str) -> None:
-        """Writes a CSV of everything but the pictures."""
-        columns = [key for key in rows[0] if key != "picture"]
+        """Writes rows as a CSV, floats with six digits."""
         with (self.layout.sweep / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
+            writer.writerow(rows[0])
             for row in rows:
-                values = [row[key] for key in columns]
-                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in values)
+                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
 
 
 def mean_variation(pictures: Pictures) -> float:

@@ -127,7 +127,7 @@ def _paint_one(
 ) -> "dict[str, Painted]":
     """Returns prompt → what an experiment paints of it, as its own sample section says."""
     from unclip.comparison.experiments import Painted
-    from unclip.painting import call_note, paint_rows, provenance
+    from unclip.painting import call_note, paint_rows, picture_notes, provenance
     from unclip.system import Settings
 
     sample = experiment.sample
@@ -136,14 +136,10 @@ def _paint_one(
         rows = paint_rows(system, prompts, seeds, settings, progress=advance)
     text = provenance(system, settings, machine.precision)
     text |= call_note(prompts, seeds, settings.batch_size)
-    found = {}
-    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
-        notes = [
-            text | {"prompt": prompt, "seed": str(seed), "index": str(number * len(seeds) + place)}
-            for place, seed in enumerate(seeds)
-        ]
-        found[prompt] = Painted(row, notes)
-    return found
+    notes = picture_notes(text, prompts, seeds)
+    return {
+        prompt: Painted(row, noted) for prompt, row, noted in zip(prompts, rows, notes, strict=True)
+    }
 
 
 def _remarks(experiments: "Sequence[Experiment]", precision: str, *, chosen: bool) -> list[str]:

@@ -17,7 +17,6 @@ from unclip.strict import one_line
 if TYPE_CHECKING:
     from unclip.datasets.own_folder import OwnFolder, Pixels
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 8  # names in a line
 SHOWN_DUPLICATES = 20
 
@@ -142,6 +141,8 @@ def _attributes(own: "OwnFolder") -> str:
 
 def _say_left_out(own: "OwnFolder") -> None:
     """Prints the pictures in the folder that the metadata do not name."""
+    from unclip.picture_files import SUFFIXES
+
     named = {os.path.normpath(name) for name in own.names}
     found = [
         os.path.relpath(os.path.join(root, file), own.folder)

@@ -12,7 +12,7 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.commands.latents import Easel
-from unclip.defaults import ddim_changes, sample_params
+from unclip.defaults import ddim_changes, recipe_of, sample_params
 from unclip.picture_files import picture_size
 from unclip.strict import one_line
 
@@ -49,8 +49,9 @@ def edit(
             out of bounds.
     """
     picture_size(picture)  # a wrong file is told before torch is loaded
-    sample = sample_params(ddim_changes(changes, invert=invert))
+    chosen = ddim_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
+        sample = sample_params(chosen, recipe_of(folder))
         from unclip.manipulation import edited, shares
         from unclip.tokenizer import tokenize
 

@@ -13,7 +13,7 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.commands.latents import Easel, title
-from unclip.defaults import ddim_changes, sample_params
+from unclip.defaults import ddim_changes, recipe_of, sample_params
 from unclip.errors import UserError
 from unclip.picture_files import names_picture, picture_size
 
@@ -50,8 +50,9 @@ def interpolate(
         if file is not None:
             picture_size(file)  # a wrong file is told before torch is loaded
     _require_fit(files, slerp_noise, invert)
-    sample = sample_params(ddim_changes(changes, invert=invert))
+    chosen = ddim_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
+        sample = sample_params(chosen, recipe_of(folder))
         from unclip.manipulation import interpolated, shares
         from unclip.tokenizer import tokenize
 

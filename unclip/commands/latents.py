@@ -122,6 +122,7 @@ class Easel:
         """
         from unclip.figures import film, strip
         from unclip.gif import save_gif
+        from unclip.painting import evenly
         from unclip.png import save_png
 
         for i, (picture, latent, share) in enumerate(zip(pictures, latents, shares, strict=True)):
@@ -138,13 +139,6 @@ class Easel:
         durations = [END_TIME if i in ends else FRAME_TIME for i in order]
         save_gif([frames[i] for i in order], path.with_suffix(".gif"), durations)
         return path
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """Returns at most `most` of the indices below `count`, evenly spread, both ends among them."""
-    if count <= most:
-        return list(range(count))
-    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def title(word: str) -> str:

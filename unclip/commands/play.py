@@ -8,10 +8,9 @@ from pathlib import Path
 import typer
 
 from unclip.commands.common import checkpoints
-from unclip.defaults import REPOSITORY, sample_params
+from unclip.defaults import REPOSITORY, recipe_of
 from unclip.errors import UserError
-from unclip.layout import Layout, models_in
-from unclip.params import SampleParams, load_params
+from unclip.layout import models_in
 
 PRETRAINED = REPOSITORY / "pretrained"
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -74,12 +73,6 @@ def _notice(rev: str | None, folder: Path, is_given: bool) -> str:
     return f"Painting with experiment {rev}." if rev else f"Painting with {models_in(folder)}."
 
 
-def _sample(folder: Path) -> SampleParams:
-    """Returns how to paint: as the recipe beside the networks says, else as params.yaml here."""
-    params = Layout(folder).params
-    return load_params(params).sample if params.is_file() else sample_params({})
-
-
 def _serve(listener: socket.socket, host: str, folder: Path, notice: str) -> None:
     # Torch takes seconds to import; every check that needs none of it stands above.
     import uvicorn
@@ -88,7 +81,7 @@ def _serve(listener: socket.socket, host: str, folder: Path, notice: str) -> Non
     from unclip.playground.app import make_app
     from unclip.playground.studio import Studio
 
-    sample = _sample(folder)
+    sample = recipe_of(folder).sample
     system, machine = open_system(folder, sample.precision)
     is_private = host in OWN_NAMES
     hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if is_private else ["*"]

@@ -1,6 +1,5 @@
 """`python cli.py sample`: pictures of prompts."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from unclip.commands.common import (
     slugs,
     warn_of_unknown_words,
 )
-from unclip.defaults import sample_params
+from unclip.defaults import recipe_of, sample_params
 from unclip.params import SampleParams
 from unclip.progress import progress
 
@@ -39,8 +38,8 @@ def paint(
     Raises:
         UserError: nothing is trained yet, an option is out of bounds, or a prompt can not be read.
     """
-    sample = sample_params(changes)
     with checkpoints(rev, source) as folder:
+        sample = sample_params(changes, recipe_of(folder))
         make_folder(out)
         _paint(prompts, sample, folder, out)
 
@@ -48,7 +47,7 @@ def paint(
 def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path) -> None:
     # Torch takes seconds to import; every check that needs none of it stands above.
     from unclip.figures import grid
-    from unclip.painting import call_note, paint_rows, provenance
+    from unclip.painting import call_note, paint_rows, picture_notes, provenance
     from unclip.png import as_image, save_png
     from unclip.system import Settings
     from unclip.tokenizer import tokenize
@@ -63,10 +62,9 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
         rows = paint_rows(system, prompts, seeds, settings, progress=bar.advance)
     text = provenance(system, settings, machine.precision) | {"command": "sample"}
     text |= call_note(prompts, seeds, settings.batch_size)
-    index = itertools.count()
-    for prompt, slug, row in zip(prompts, slugs(prompts), rows, strict=True):
-        for seed, picture in zip(seeds, row, strict=True):
-            note = text | {"prompt": prompt, "seed": str(seed), "index": str(next(index))}
+    notes = picture_notes(text, prompts, seeds)
+    for slug, row, noted in zip(slugs(prompts), rows, notes, strict=True):
+        for seed, picture, note in zip(seeds, row, noted, strict=True):
             save_png(as_image(picture), out / f"{slug}_seed{seed}.png", note)
     real = real_rows(folder, prompts, rows.shape[2:])
     save_png(grid(rows, prompts, real), out / "grid.png", text)

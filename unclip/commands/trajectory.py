@@ -11,8 +11,8 @@ from unclip.commands.common import (
     slugs,
     warn_of_unknown_words,
 )
-from unclip.commands.latents import END_TIME, FRAME_TIME, Easel, evenly
-from unclip.defaults import TRAJECTORY_STEPS, sample_params
+from unclip.commands.latents import END_TIME, FRAME_TIME, Easel
+from unclip.defaults import recipe_of, sample_params
 from unclip.progress import track
 
 MOST_MOMENTS, MOST_FRAMES = 10, 33  # in the strip and in the film
@@ -38,15 +38,14 @@ def show(
     Raises:
         UserError: nothing is trained yet, an option is out of bounds, or a prompt can not be read.
     """
-    chosen = {key: value for key, value in changes.items() if value is not None}
-    sample = sample_params({"steps": TRAJECTORY_STEPS} | chosen)
     with checkpoints(rev, source) as folder:
+        sample = sample_params(changes, recipe_of(folder))
         import numpy as np
 
         from unclip.figures import film, trajectory
         from unclip.gif import save_gif
         from unclip.manipulation import paint_moments
-        from unclip.painting import join_prompts
+        from unclip.painting import evenly, join_prompts
         from unclip.png import save_png
         from unclip.tokenizer import tokenize
 

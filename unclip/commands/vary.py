@@ -6,7 +6,7 @@ from typing import Any
 
 from unclip.commands.common import checkpoints, make_folder, say_where, slugs
 from unclip.commands.latents import Easel, title
-from unclip.defaults import sample_params, vary_changes
+from unclip.defaults import recipe_of, sample_params, vary_changes
 from unclip.picture_files import picture_size
 
 
@@ -34,8 +34,9 @@ def vary(
             bounds.
     """
     picture_size(picture)  # a wrong file is told before torch is loaded
-    sample = sample_params(vary_changes(changes, invert=invert))
+    chosen = vary_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
+        sample = sample_params(chosen, recipe_of(folder))
         from unclip.figures import strip
         from unclip.manipulation import varied
         from unclip.png import save_png

@@ -24,7 +24,15 @@ from unclip.manipulation import (
     varied,
 )
 from unclip.painter import Latent
-from unclip.painting import Pictures, call_note, latent_note, paint_rows, provenance
+from unclip.painting import (
+    Pictures,
+    call_note,
+    evenly,
+    latent_note,
+    paint_rows,
+    picture_notes,
+    provenance,
+)
 from unclip.params import Count, Guidance, SampleParams, Seed
 from unclip.picture_files import read_picture
 from unclip.serving import as_base64
@@ -133,11 +141,12 @@ class Studio:
         seeds = range(asked.seed, asked.seed + asked.num)
         with self._at_work():
             (row,) = paint_rows(self.system, [asked.prompt], seeds, how)
-        note = provenance(self.system, how, self.machine.precision) | {"prompt": asked.prompt}
+        note = provenance(self.system, how, self.machine.precision)
         note |= call_note([asked.prompt], seeds, how.batch_size)
+        (notes,) = picture_notes(note, [asked.prompt], seeds)
         return [
-            _show(picture, f"seed {seed}", note | {"seed": str(seed), "index": str(index)})
-            for index, (picture, seed) in enumerate(zip(row, seeds, strict=True))
+            _show(picture, f"seed {seed}", own)
+            for picture, seed, own in zip(row, seeds, notes, strict=True)
         ]
 
     def vary(self, raw: Any) -> Shown:
@@ -187,7 +196,7 @@ class Studio:
             latent = latent_of_prompt(self.system, asked.prompt, asked.seed, how)
             moments, timesteps = paint_moments(self.system, latent, how.decoder)
         note = latent_note(self.system, latent, how.decoder, self.machine.precision)
-        rows = _spread(len(moments))
+        rows = evenly(len(moments), MOMENTS)
         # Only the last is a picture that can be painted again; the others are on their way to it.
         notes: list[dict[str, str]] = [{} for _ in rows[:-1]] + [note | {"prompt": asked.prompt}]
         return [
@@ -266,9 +275,3 @@ def _read(model: type[Request], raw: Any) -> Request:
 
 def _show(picture: Pictures, caption: str, note: Mapping[str, str]) -> dict[str, str]:
     return {"png": as_base64(picture, note), "caption": caption}
-
-
-def _spread(count: int) -> list[int]:
-    """Returns at most MOMENTS of the indices below `count`, evenly, the first and last included."""
-    most = min(count, MOMENTS)
-    return [round(i * (count - 1) / max(1, most - 1)) for i in range(most)]
