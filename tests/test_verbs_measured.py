@@ -77,7 +77,7 @@ def measured(tmp_path_factory):
 
 def solver_of(changes):
     """As docs/verbs.md says that it was measured."""
-    return Settings.of(sample_params({"guidance": 2.0} | changes, recipe_of(PRETRAINED))).decoder
+    return Settings.of(sample_params(changes, recipe_of(PRETRAINED))).decoder
 
 
 def error(one, other):
