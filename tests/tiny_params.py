@@ -18,7 +18,7 @@ TINY: dict[str, dict[str, Any]] = {
     "prior": {"dim": 16, "depth": 1, "num_heads": 2},
     "decoder": {
         **{"model_channels": 8, "head_channels": 8, "attn_resolutions": [4]},
-        **{"paint_every": 2, "paint_steps": 2},
+        **{"paint_every": 2, "paint_steps": 2, "lr": 2e-2},
     },
     "judge": {"channels": 8},
     "sample": {"num_judged": 80, "steps": 3, "prior_steps": 3, "num_per_prompt": 2},
@@ -26,7 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
     "sweep": {"num_pictures": 40, "guidances": [1.0, 2.0], "steps": [2, 3]},
 }
 TRAINING = {
-    **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16, "lr": 5e-3},
+    **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16},
     **{"val_every": 2, "val_pictures": 50},
 }
 
