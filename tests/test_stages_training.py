@@ -231,9 +231,9 @@ def test_the_judge_knows_nothing_of_clip_or_diffusion(trained, workspace):
 @pytest.mark.parametrize("stage", TRAININGS)
 def test_what_lies_there_already_is_trained_anew(trained, tmp_path, stage):
     kind = TRAININGS[stage]
-    over_it = copy_of(trained, tmp_path / "copy", **{kind: {"lr": 0.02}}).run(stage)
+    over_it = copy_of(trained, tmp_path / "copy", **{kind: {"lr": 0.03}}).run(stage)
     assert not same(weights(over_it, kind), weights(trained, kind))
-    fresh = copy_of(trained, tmp_path / "fresh", **{kind: {"lr": 0.02}})
+    fresh = copy_of(trained, tmp_path / "fresh", **{kind: {"lr": 0.03}})
     shutil.rmtree(fresh.layout.model(kind))
     fresh.run(stage)
     assert same(weights(fresh, kind), weights(over_it, kind))
