@@ -195,11 +195,7 @@ def have_ended(processes: list[psutil.Process], seconds: float) -> bool:
     return psutil.wait_procs(processes, timeout=seconds)[1] == []
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])
-def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
-    launcher, processes = in_the_middle(endless, "train_prior", **TWO)
-    assert len(processes) == 2
-    processes[rank].kill()
+def one_line_says_that_one_is_lost(launcher, processes) -> None:
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
     assert have_ended(processes, 5)
@@ -207,6 +203,24 @@ def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
     assert last.startswith("error: train_prior: another of its processes ended"), said
     assert "Traceback" not in said
     assert said.count("error: ") == 1
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])
+def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
+    launcher, processes = in_the_middle(endless, "train_prior", **TWO)
+    assert len(processes) == 2
+    processes[rank].kill()
+    one_line_says_that_one_is_lost(launcher, processes)
+
+
+def test_so_does_one_that_the_launcher_ends_before_it_has_noticed(endless):
+    launcher, (slow, killed) = in_the_middle(endless, "train_prior", **TWO)
+    slow.suspend()
+    killed.kill()
+    assert have_ended([killed], 30)  # the launcher has noticed
+    time.sleep(1)
+    slow.resume()
+    one_line_says_that_one_is_lost(launcher, [slow, killed])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import socket
 import sys
 from datetime import timedelta
 
+import psutil
+
 from unclip.errors import UserError
 from unclip.machine import num_processes
 
@@ -105,11 +107,28 @@ def has_another_failed_before() -> bool:
         return os.environ.get("RANK", "0") != "0"
 
 
-def is_lost_connection(error: BaseException) -> bool:
-    """Returns whether an error says that another process of this training is gone."""
+def has_lost_another(error: BaseException) -> bool:
+    """Returns whether an error says that another process of this training is gone.
+
+    Its connection broke, or the launcher has noticed first and now ends this one too.
+    """
     if num_started() == 1:
         return False
+    if isinstance(error, KeyboardInterrupt):
+        return _num_running_here() < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     from torch.distributed import DistError
 
     # gloo, which connects CPUs, raises a plain RuntimeError with its place in the source.
     return isinstance(error, DistError) or "gloo/transport" in str(error)
+
+
+def _num_running_here() -> int:
+    """Returns how many processes of this training run on this machine, this one among them."""
+    launcher = psutil.Process().parent()
+    running = 0
+    for process in launcher.children() if launcher else []:
+        try:
+            running += process.status() != psutil.STATUS_ZOMBIE and "RANK" in process.environ()
+        except psutil.Error:  # it ended while it was looked at
+            continue
+    return running

@@ -14,7 +14,7 @@ from unclip.params import Params, load_params
 from unclip.preflight import require_inception
 from unclip.processes import (
     has_another_failed_before,
-    is_lost_connection,
+    has_lost_another,
     num_started,
     num_to_start,
     run_in,
@@ -98,15 +98,21 @@ def exit_status(
         if num_started() > 1:  # the launcher, which ends the others now, must not cut this short
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
+        is_bereft = has_lost_another(error)  # asked first: who is told next that it failed ends too
         if not has_another_failed_before():
-            for line in _explained(stage, error):
+            for line in _explained(stage, error, is_bereft):
                 print(f"error: {line}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
 
-def _explained(stage: str, error: BaseException) -> list[str]:
+def _explained(stage: str, error: BaseException, is_bereft: bool) -> list[str]:
     """Returns what to tell the user of an error.
+
+    Args:
+        stage: its name.
+        error: what ended it.
+        is_bereft: whether another of its processes ended before.
 
     Raises:
         BaseException: that error, where nothing is known of it; the traceback is what is needed.
@@ -116,11 +122,11 @@ def _explained(stage: str, error: BaseException) -> list[str]:
     said = " ".join(str(error).split())
     if isinstance(error, OSError):  # a full disk, a folder that can not be written to
         return [f"{stage}: {said}; mend that, and `dvc repro` goes on"]
-    if isinstance(error, KeyboardInterrupt):
-        return [f"{stage} was interrupted; `dvc repro` goes on with it"]
-    if is_lost_connection(error):
+    if is_bereft:
         return [
             f"{stage}: another of its processes ended without a word (killed, or out of memory?); "
             "`dvc repro` goes on with it"
         ]
+    if isinstance(error, KeyboardInterrupt):
+        return [f"{stage} was interrupted; `dvc repro` goes on with it"]
     raise error
