@@ -312,7 +312,7 @@ def edit(
         str, typer.Argument(metavar="WANTED", help="What it is to show.", show_default=False)
     ],
     strength: Annotated[
-        float, typer.Option(min=0, max=1, help="How far the last picture goes; 1 is all the way.")
+        float, typer.Option(min=0, max=2, help="How far the last picture goes; 1 is all the way.")
     ] = EDIT_STRENGTH,
     frames: Frames = FRAMES,
     invert: Invert = False,
@@ -325,9 +325,10 @@ def edit(
 ) -> None:
     """Lead a picture from one caption to another, as a strip and a film.
 
-    Its image embedding goes towards the difference of the two captions (text diffs, unCLIP §3.3).
-    Options left out are as the sample section of the params.yaml beside the checkpoints says, or
-    else that of this repository.
+    To its image embedding the difference is added that the prior sees between the two captions, as
+    much of it as strength says (unCLIP §3.3 adds that of the text embeddings). Options left out are
+    as the sample section of the params.yaml beside the checkpoints says, or else that of this
+    repository.
 
     Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"
     "a large blue circle"`

@@ -157,32 +157,31 @@ def test_noise_that_goes_along_goes_from_the_noise_of_one_to_that_of_the_other()
 # edit
 
 
-def naive_edit(embed, caption_embed, wanted_embed, share):
-    """Towards the normalised difference, by the share of the angle, in plain Python."""
-    difference = [b - a for a, b in zip(caption_embed, wanted_embed, strict=True)]
-    length = math.sqrt(sum(x * x for x in difference))
-    towards = [x / length for x in difference]
-    angle = math.acos(sum(x * y for x, y in zip(embed, towards, strict=True)))
-    ours = math.sin((1 - share) * angle) / math.sin(angle)
-    theirs = math.sin(share * angle) / math.sin(angle)
-    return [ours * x + theirs * y for x, y in zip(embed, towards, strict=True)]
+def naive_edit(embed, before, after, strength):
+    """Adds a difference and returns to unit length, in plain Python."""
+    moved = [x + strength * (b - a) for x, a, b in zip(embed, before, after, strict=True)]
+    length = math.sqrt(sum(x * x for x in moved))
+    return [x / length for x in moved]
 
 
-def test_an_edit_leads_towards_the_difference_of_its_captions():
+def test_an_edit_adds_what_the_prior_sees_between_its_captions():
     first = latent()
-    latents = edited(SYSTEM, first, "a red circle", "a blue star", 0.6, 4)
-    texts, index = SYSTEM.read(["a red circle", "a blue star"])
-    before, after = texts.embeds[index].tolist()
+    captions = ["a red circle", "a blue star"]
+    latents = edited(SYSTEM, first, *captions, 0.6, 4, SETTINGS)
+    before, after = (
+        np.mean([SYSTEM.sample_prior([c], [i], SETTINGS)[0].numpy() for i in range(32)], axis=0)
+        for c in captions
+    )
     assert torch.equal(latents[0].image_embed, first.image_embed)
-    for each, share in zip(latents, (0, 0.2, 0.4, 0.6), strict=True):
-        expected = naive_edit(first.image_embed.tolist(), before, after, share)
+    for each, strength in zip(latents, (0, 0.2, 0.4, 0.6), strict=True):
+        expected = naive_edit(first.image_embed.tolist(), before, after, strength)
         assert each.image_embed.tolist() == pytest.approx(expected, abs=1e-5)
         assert (each.seed, each.x_T) == (first.seed, first.x_T)
 
 
 def test_an_edit_to_the_same_caption_is_refused():
     with pytest.raises(UserError, match="'a red circle': is what the picture is said to show"):
-        edited(SYSTEM, latent(), "a red circle", "a red circle", 0.5, 2)
+        edited(SYSTEM, latent(), "a red circle", "a red circle", 0.5, 2, SETTINGS)
 
 
 # Painting

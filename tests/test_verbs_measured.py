@@ -27,6 +27,7 @@ PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"
 COUNT = 200  # pictures, as many of each garment; the bounds leave room for their chance
 INVERTED = 40  # of them, whose noise is found, which takes longer
+SETTINGS = Settings.of(sample_params({}, recipe_of(PRETRAINED)))
 
 pytestmark = [
     pytest.mark.slow,
@@ -76,8 +77,7 @@ def measured(tmp_path_factory):
 
 
 def solver_of(changes):
-    """As docs/verbs.md says that it was measured."""
-    return Settings.of(sample_params({"guidance": 2.0} | changes, recipe_of(PRETRAINED))).decoder
+    return Settings.of(sample_params(changes, recipe_of(PRETRAINED))).decoder
 
 
 def error(one, other):
@@ -111,7 +111,7 @@ def edits(measured, latents):
         latents, measured.captions, targets_of(measured), strict=False
     ):
         names = measured.data.captions[caption], measured.data.captions[target]
-        moved.append(edited(measured.system, latent, *names, EDIT_STRENGTH, 2)[-1])
+        moved.append(edited(measured.system, latent, *names, EDIT_STRENGTH, 2, SETTINGS)[-1])
     return moved
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FRAMES = 9  # of a way between two pictures
-EDIT_STRENGTH = 0.4  # of the way from what a picture shows to the difference of two captions
+EDIT_STRENGTH = 1.0  # the whole difference between what two captions show
 TRAJECTORY_STEPS = 32  # enough for a film of it
 INVERSION_STEPS = 25  # an inversion goes the way of the sampler, and errs less on a finer one
 VARY_ETA = 0.3  # of a variation that starts from the picture's own noise

@@ -20,6 +20,7 @@ from unclip.sampling import Solver
 from unclip.system import Settings, System
 
 Pictures = npt.NDArray[np.uint8]
+EDIT_DRAWS = 32  # image embeddings of each caption, whose means are compared
 SMALLEST_ANGLE = 1e-4  # radians; below it slerp and a straight line are the same in float32
 
 
@@ -89,36 +90,48 @@ def interpolated(
 
 
 def edited(
-    painter: Painter, latent: Latent, caption: str, wanted: str, strength: float, frames: int
+    system: System,
+    latent: Latent,
+    caption: str,
+    wanted: str,
+    strength: float,
+    frames: int,
+    settings: Settings,
 ) -> list[Latent]:
-    """Returns latents on the way from what one caption says to what another says (§3.3).
+    """Returns latents on the way from what one caption says to what another says.
 
-    The way leads to the text diff z_d = (z_t − z_t0) / ‖z_t − z_t0‖ of the two captions, by slerp,
-    as far as `strength`. The noise stays as it is.
+    As unCLIP §3.3, but where the paper goes towards the difference of the two text embeddings, this
+    adds that of the prior's mean image embeddings of the two captions: CLIP learns which caption is
+    nearest to a picture, and not that texts differ in the direction in which pictures differ.
+    The noise stays as it is.
 
     Args:
-        painter: reads the captions.
+        system: its prior draws the embeddings.
         latent: of the picture.
         caption: what it shows.
         wanted: what it is to show.
-        strength: how far, 0..1: the paper's θ in the last of them; 1 is the text diff itself.
+        strength: how much of the difference is added to the last of them, at least 0; 1 is all.
         frames: how many, at least 2; the first is the latent itself.
+        settings: how the prior is sampled.
 
     Raises:
-        UserError: a caption can not be read, or both mean the same.
+        UserError: a caption can not be read, both are one, or the prior has fewer timesteps than
+            steps.
     """
     assert frames >= 2, f"frames: a way has two ends, not {frames}"
     if caption == wanted:
         raise UserError(
             f"{wanted!r}: is what the picture is said to show; expected another caption; change one"
         )
-    texts, index = painter.read([caption, wanted])
-    before, after = texts.embeds[index].cpu()
-    text_diff = F.normalize(after - before, dim=0)
-    return [
-        replace(latent, image_embed=slerp(latent.image_embed, text_diff, strength * share))
-        for share in shares(frames)
+    # Both captions are drawn from the same noise, so that of its chance little is left.
+    prompts = [caption] * EDIT_DRAWS + [wanted] * EDIT_DRAWS
+    drawn = system.sample_prior(prompts, [*range(EDIT_DRAWS)] * 2, settings).cpu()
+    before, after = drawn.unflatten(0, (2, EDIT_DRAWS)).mean(dim=1)
+    moved = [
+        F.normalize(latent.image_embed + strength * share * (after - before), dim=0)
+        for share in shares(frames)[1:]
     ]
+    return [latent, *(replace(latent, image_embed=image_embed) for image_embed in moved)]
 
 
 def paint_each(

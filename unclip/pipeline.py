@@ -195,7 +195,7 @@ class UnCLIP(System):
             wanted: what it is to show.
             frames: F, at least 2; the first is the picture unedited.
             seed: of the noise.
-            strength: how far the last goes towards the difference of the captions, 0..1.
+            strength: how much of the difference of the captions is added to the last; 1 is all.
             invert: paint from the picture's own noise, so that the first is the picture itself.
             **options: as in `sample`.
 
@@ -206,7 +206,7 @@ class UnCLIP(System):
         settings = Settings.of(params)
         inverted_by = settings.decoder if invert else None
         latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
-        latents = edited(self, latent, caption, wanted, strength, frames)
+        latents = edited(self, latent, caption, wanted, strength, frames, settings)
         return paint_each(self, latents, settings.decoder)
 
     def _params(self, changes: Mapping[str, Any]) -> SampleParams:

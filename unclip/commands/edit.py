@@ -38,7 +38,7 @@ def edit(
         wanted: what it is to show.
         changes: options, by the keys of the sample section that they stand for; None if not given.
         frames: pictures, the unedited one first.
-        strength: how far the last goes towards the difference of the captions, 0..1.
+        strength: how much of the difference of the captions is added to the last; 1 is all.
         invert: whether they are painted from the picture's own noise.
         rev: git revision or experiment whose checkpoints are used.
         source: folder whose checkpoints are used.
@@ -52,14 +52,14 @@ def edit(
     chosen = ddim_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
         sample = sample_params(chosen, recipe_of(folder))
-        from unclip.manipulation import edited, shares
+        from unclip.manipulation import shares
         from unclip.tokenizer import tokenize
 
         easel = Easel.of("edit", folder, sample, out)
         tokenize([caption, wanted], easel.system.text_length)
         given = easel.read(picture)
         latent = easel.latent_of(given, invert=invert)
-        latents = edited(easel.system, latent, caption, wanted, strength, frames)
+        latents = easel.edited(latent, caption, wanted, strength, frames)
         make_folder(out)
         warn_of_unknown_words([caption, wanted], easel.system)
         names = slugs([picture.stem, wanted])

@@ -72,6 +72,15 @@ class Easel:
         with self.machine.accelerator.autocast():
             return latent_of_prompt(self.system, prompt, self.seed, self.settings)
 
+    def edited(
+        self, latent: "Latent", caption: str, wanted: str, strength: float, frames: int
+    ) -> "list[Latent]":
+        """Returns latents on the way from what one caption says to what another says."""
+        from unclip.manipulation import edited
+
+        with self.machine.accelerator.autocast():
+            return edited(self.system, latent, caption, wanted, strength, frames, self.settings)
+
     def paint(self, latents: "Sequence[Latent]") -> "Pictures":
         """Returns the pictures (N, C, H, W) of latents."""
         from unclip.manipulation import paint_each
