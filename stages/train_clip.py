@@ -151,11 +151,10 @@ class Task:
         assert isinstance(model, CLIP)
         embeds, own = torch.cat(list(self._embed(model, self.val))), self.val.caption_index
         text_embeds, _ = model.encode_text(self.tokens, self.mask)
-        scale = model.logit_scale.exp().clamp(max=100.0)
         losses = []
         for rows in torch.arange(len(own)).split(self.clip.batch_size):
             captions, is_own = self._distinct(own[rows])
-            loss = contrastive_loss(embeds[rows], text_embeds[captions], is_own, scale)
+            loss = contrastive_loss(embeds[rows], text_embeds[captions], is_own, model.scale)
             losses.append(float(loss) * len(rows))
         figures = {"val_loss": sum(losses) / len(own)}
         if len(self.data.captions) <= FEW_CAPTIONS:

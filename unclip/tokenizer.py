@@ -1,4 +1,7 @@
-"""Captions as UTF-8 bytes: no vocabulary to train, to store or to lose."""
+"""Captions as UTF-8 bytes: no vocabulary to train, to store or to lose.
+
+In lower case, as CLIP's own tokenizer has them (Radford et al. 2021, §2.4).
+"""
 
 from collections.abc import Sequence
 
@@ -15,8 +18,8 @@ _ROLES = {PADDING: "padding", START: "start", END: "end"}
 def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]:
     """Returns text_tokens (N, text_length) int64 and text_mask (N, text_length) bool.
 
-    A row is start, the caption's bytes, end, then padding. The mask is True on real tokens, start
-    and end included. It counts bytes: "é" is two tokens.
+    A row is start, the bytes of the caption in lower case, end, then padding. The mask is True on
+    real tokens, start and end included. It counts bytes: "é" is two tokens.
 
     Raises:
         UserError: a caption is empty, too long, not text, or holds the bytes 0, 2 or 3.
@@ -44,12 +47,12 @@ def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor
 
 
 def _encode(caption: str, text_length: int) -> bytes:
-    """Returns the caption's bytes, after every check that a user can fail."""
+    """Returns the caption's bytes in lower case, after every check that a user can fail."""
     where = f"caption {_shorten(caption)}"
     if not caption.strip():
         raise UserError(f"{where}: is empty; expected at least one word; write one")
     try:
-        data = caption.encode("utf-8")
+        data = caption.lower().encode("utf-8")
     except UnicodeEncodeError as error:
         raise UserError(
             f"{where}: character {error.start} is half a surrogate pair, which UTF-8 can not "

@@ -19,6 +19,7 @@ from unclip.datasets.own_folder import (
     read_folder,
 )
 from unclip.picture_files import read_picture
+from unclip.seeding import derive_seed
 
 MOST_PROMPTS = 8  # rows of the sample grid
 Chosen = npt.NDArray[np.bool_]
@@ -41,7 +42,8 @@ def load(
 
     Args:
         image_size: height and width that pictures are brought to.
-        seed: chooses the test split, where the metadata do not.
+        seed: of the order of the pictures, and of the choice of the test split, where the metadata
+            do not choose it.
         raw_dir: not used, since the folder is part of the experiment.
         folder: with pictures and metadata.
         text_length: tokens that a caption may have, start and end included.
@@ -67,8 +69,8 @@ def load(
         held_out_captions=[],
         prompts=default_prompts(own, test),
         allow_flip=allow_flip,
-        train=_split(own, ~test, image_size),
-        test=_split(own, test, image_size),
+        train=_split(own, ~test, image_size, seed),
+        test=_split(own, test, image_size, seed),
     )
 
 
@@ -111,8 +113,14 @@ class PictureFiles:
         return found
 
 
-def _split(own: OwnFolder, chosen: Chosen, image_size: int) -> Split:
-    rows = chosen.nonzero()[0]
+def _split(own: OwnFolder, chosen: Chosen, image_size: int, seed: int) -> Split:
+    """Returns the chosen pictures, shuffled.
+
+    Metadata are often sorted, and the first pictures of a split are to be like all of it, as are
+    the batches in which CLIP is validated.
+    """
+    draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
+    rows = draws.permutation(chosen.nonzero()[0])
     return Split(
         PictureFiles(own.folder, [own.names[row] for row in rows], image_size),
         own.caption_index[rows],

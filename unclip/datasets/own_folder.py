@@ -35,7 +35,8 @@ class OwnFolder:
         folder: that holds them.
         metadata: the file that describes them.
         names: of the files, relative to the folder.
-        captions: K distinct ones, in the order in which they first appear.
+        captions: K distinct ones, in the order and the spelling in which they first appear; those
+            that differ only in capital letters are one.
         caption_index: (N,) int32, index into captions.
         is_test: (N,) bool, which pictures the column `split` sets apart; None without that column.
         attributes: what the judge may learn of them.
@@ -68,18 +69,20 @@ def read_folder(folder: Path, text_length: int, problems: Problems) -> OwnFolder
     names: list[str] = []
     splits: list[str] = []
     lines: dict[str, int] = {}  # of the files that were named so far
-    captions: dict[str, int] = {}
-    complaints: dict[str, str] = {}
+    captions: list[str] = []
+    places: dict[str, int] = {}  # of captions in lower case, as CLIP reads them
+    complaints: list[str] = []
     caption_index = array("i")
     for entry in read_entries(metadata, problems):
         name, caption = entry.values["file_name"], entry.values["text"]
         misnamed = _complaint_of_name(root, entry, lines)
-        if caption not in captions:
-            captions[caption] = len(captions)
-            complaints[caption] = _complaint_of_caption(caption, text_length)
+        place = places.setdefault(caption.lower(), len(captions))
+        if place == len(captions):
+            captions.append(caption)
+            complaints.append(_complaint_of_caption(caption, text_length))
         others = {k: v for k, v in entry.values.items() if k not in ("file_name", "text", "split")}
         for complaint in filter(
-            None, (misnamed, complaints[caption], *columns.add(len(names), others))
+            None, (misnamed, complaints[place], *columns.add(len(names), others))
         ):
             problems.add(
                 f"{one_line(str(metadata))}: line {entry.line} ({one_line(name)}): {complaint}"
@@ -87,11 +90,11 @@ def read_folder(folder: Path, text_length: int, problems: Problems) -> OwnFolder
         if not misnamed:  # what lies outside is not even opened
             names.append(name)
             splits.append(entry.values.get("split", ""))
-            caption_index.append(captions[caption])
+            caption_index.append(place)
     index = np.array(caption_index, dtype=np.int32)
-    attributes, notes = attributes_of(columns.gathered(len(names)), list(captions), index)
+    attributes, notes = attributes_of(columns.gathered(len(names)), captions, index)
     is_test = _read_splits(metadata, names, splits, problems)
-    return OwnFolder(folder, metadata, names, list(captions), index, is_test, attributes, notes)
+    return OwnFolder(folder, metadata, names, captions, index, is_test, attributes, notes)
 
 
 def _complaint_of_name(root: str, entry: Entry, lines: dict[str, int]) -> str:

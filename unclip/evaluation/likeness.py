@@ -18,7 +18,8 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     """Returns what the pictures are as samples of the real ones, by the prior and by each control.
 
     Names of the controls' figures end in the control. Those of real pictures, as many as are
-    painted, end in `_floor` where less is better and in `_ceiling` elsewhere. Precision, recall,
+    painted or half of them where they are fewer than twice as many, end in `_floor` where less is
+    better and in `_ceiling` elsewhere. Precision, recall,
     density and coverage look at `num_neighbour_pictures` of every set and at as many of the
     reference (N = M, Naeem et al. 2020): at all that are painted, or at half of the real ones where
     these are too few for that.

@@ -115,6 +115,11 @@ class CLIP(nn.Module):
         self.text_projection = nn.Linear(text_dim, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(INITIAL_TEMPERATURE)))
 
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied by, exp(logit_scale), at most 100 (§2.5); a scalar."""
+        return self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
+
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Returns image embeddings (B, D) float32, of unit norm unless told otherwise.
 
@@ -144,11 +149,9 @@ class CLIP(nn.Module):
     def forward(
         self, images: Tensor, text_tokens: Tensor, text_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns image embeddings (B, D), text embeddings (K, D) and the logit scale, a scalar.
+        """Returns image embeddings (B, D), text embeddings (K, D) and the scale of their cosines.
 
-        K need not be B: the text tower runs once for each distinct caption. The scale is
-        exp(logit_scale), at most 100 (§2.5).
+        K need not be B: the text tower runs once for each distinct caption.
         """
         text_embeds, _ = self.encode_text(text_tokens, text_mask)
-        scale = self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
-        return self.encode_image(images), text_embeds, scale
+        return self.encode_image(images), text_embeds, self.scale
