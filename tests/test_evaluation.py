@@ -1,10 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from unclip.evaluation.accuracy import accuracy_figures
 from unclip.evaluation.distances import (
     binding,
     frechet_distance,
@@ -308,3 +310,38 @@ def test_objects_of_one_colour_can_not_be_bound_wrongly():
 def test_without_several_objects_of_the_same_attributes_there_is_no_binding(names, values):
     wanted = torch.zeros(3, len(names), dtype=torch.int64)
     assert binding(wanted, wanted, names, values) == {}
+
+
+def scene_of_two_captions(painted, real, real_attributes) -> SimpleNamespace:
+    """A scene whose captions state the first of two attributes and leave the second open."""
+    data = SimpleNamespace(
+        captions=["a cat", "a dog"],
+        attribute_names=["thing", "weather"],
+        attribute_values=[["cat", "dog"], ["rain", "sun"]],
+        caption_attributes=torch.tensor([[0, -1], [1, -1]]),
+    )
+    captions = torch.tensor([0, 1] * (len(real) // 2))
+    return SimpleNamespace(
+        data=data,
+        captions=captions,
+        painted=SimpleNamespace(predictions=painted),
+        controls={},
+        seen=torch.ones(len(captions), dtype=torch.bool),
+        held_out=torch.zeros(2, dtype=torch.bool),
+        real=SimpleNamespace(predictions=real),
+        real_captions=captions.int(),
+        real_attributes=real_attributes,
+    )
+
+
+def test_real_pictures_are_judged_on_what_their_captions_state_as_painted_ones_are():
+    things, rain, sun = torch.tensor([0, 1] * 10), torch.zeros(20), torch.ones(20)
+    seen = torch.stack([things, rain], dim=1).long()
+    real_attributes = torch.stack([things, sun], dim=1).short()
+    figures = accuracy_figures(scene_of_two_captions(seen, seen, real_attributes), seed=0)
+    assert figures["joint_accuracy"] == figures["judge_real_accuracy"] == 1
+    assert "judge_real_weather_accuracy" not in figures
+    wrong = seen.clone()
+    wrong[:5, 0] = 1 - wrong[:5, 0]
+    figures = accuracy_figures(scene_of_two_captions(seen, wrong, real_attributes), seed=0)
+    assert figures["judge_real_accuracy"] == 0.75

@@ -27,6 +27,14 @@ def test_the_bytes_between_start_and_end_are_the_caption():
     assert [bytes(row).decode() for row in rows] == captions
 
 
+def test_capital_letters_mean_the_same():
+    captions = ["An Image of a DRESS", "ÉTÉ"]
+    for ours, theirs in zip(
+        tokenize(captions, 32), tokenize(["an image of a dress", "été"], 32), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
 def test_every_token_is_in_the_vocabulary():
     tokens, _ = tokenize(["ÿ🙂\x7f~\U0010ffff", "a"], 32)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < VOCAB_SIZE

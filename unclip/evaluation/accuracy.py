@@ -29,7 +29,7 @@ def accuracy_figures(scene: Scene, *, seed: int) -> dict:
         right = is_right(control.predictions, wanted[scene.seen]).all(dim=1)
         figures[f"joint_accuracy_{kind}"] = float(right.float().mean())
         figures[f"joint_accuracy_margin_{kind}"] = margin_of_mean(right, seed=seed)
-    real, stated = scene.real.predictions, scene.real_attributes
+    real, stated = scene.real.predictions, _stated(scene)
     figures |= _real_accuracies(scene, real, stated)
     if len(scene.data.captions) > FEW_CAPTIONS:
         figures["accuracy_per_word"] = per_word(scene, painted, wanted)
@@ -38,6 +38,15 @@ def accuracy_figures(scene: Scene, *, seed: int) -> dict:
     figures["accuracy_per_caption"] = per_caption(scene, painted, wanted, scene.captions)
     figures["judge_real_per_caption"] = per_caption(scene, real, stated, scene.real_captions)
     return figures
+
+
+def _stated(scene: Scene) -> Tensor:
+    """Returns the attributes (M, A) that captions of real pictures state; -1 is what they do not.
+
+    Painted pictures are asked for no more.
+    """
+    is_stated = scene.data.caption_attributes[scene.real_captions.long()] >= 0
+    return scene.real_attributes.where(is_stated, -1)
 
 
 def _painted_accuracies(

@@ -28,7 +28,7 @@ class Scene:
         controls: its verdicts on pictures painted without the prior, one for each painted picture
             whose caption training showed.
         real_captions: (M,) int32, of the real test pictures.
-        real_attributes: (M, A) int16, of what their captions state; -1 is the rest.
+        real_attributes: (M, A) int16.
         real: the judge's verdict on them.
         prior_embeds: (N, D), what the painted pictures were painted from.
         text_embeds: (K, D), CLIP's embedding of every caption.
@@ -76,9 +76,7 @@ class Scene:
             judge_pictures(judge, data, images, machine.device),
             controls,
             test.caption_index,
-            torch.where(
-                data.caption_attributes[test.caption_index.long()] < 0, -1, test.attributes
-            ),
+            test.attributes,
             judge_pictures(judge, data, test.images, machine.device),
             torch.from_numpy(np.load(layout.judged / "prior_embeds.npy")),
             embeddings.captions,
