@@ -77,28 +77,6 @@ def to_x_start(
             raise _unknown(prediction_type)
 
 
-def to_eps(
-    schedule: NoiseSchedule, prediction_type: str, model_output: Tensor, x_t: Tensor, t: Tensor
-) -> Tensor:
-    """Returns pred_eps, (B, ...).
-
-    Raises:
-        ValueError: `prediction_type` is not known.
-    """
-    _check_shapes(model_output, x_t, t)
-    match prediction_type:
-        case "eps":
-            return model_output
-        case "x_start":
-            alpha, sigma = _alpha_sigma(schedule, x_t, t)
-            return (x_t - alpha * model_output) / _divisor(sigma)
-        case "v":
-            alpha, sigma = _alpha_sigma(schedule, x_t, t)
-            return sigma * x_t + alpha * model_output
-        case _:
-            raise _unknown(prediction_type)
-
-
 def _alpha_sigma(schedule: NoiseSchedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Returns sqrt(a) and sqrt(1 − a) at t in x's dtype, each (B, 1, ..., 1)."""
     alpha, sigma = _tables(schedule, x.device, x.dtype)
