@@ -71,17 +71,19 @@ def open_system(folder: Path, precision: str) -> "tuple[System, Machine]":
 
 
 def make_folder(out: Path) -> None:
-    """Makes the folder that pictures go to.
+    """Makes the folder that pictures go to, and finds out whether a file can be written there.
 
     Raises:
-        UserError: it can not be made.
+        UserError: it can not be made, or no file can be written there.
     """
+    what = "can not be made"
     try:
         out.mkdir(parents=True, exist_ok=True)
+        what = "no file can be written there"
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".", buffering=0) as file:
+            file.write(b"0")  # its permissions would not tell: root passes them, a disk may be full
     except OSError as error:
-        raise UserError(
-            f"--out {out}: can not be made ({error.strerror}); name another folder"
-        ) from None
+        raise UserError(f"--out {out}: {what} ({error.strerror}); name another folder") from None
 
 
 def real_rows(folder: Path, prompts: Sequence[str], shape: tuple[int, ...]) -> "Pictures | None":
