@@ -304,6 +304,17 @@ def test_painting_again_gives_the_same_bytes(run, painted, trained, tmp_path):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+def test_pictures_that_replace_others_are_counted_and_the_same_ones_are_not(run, trained, tmp_path):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, "--num", "2", "--steps", "2"]
+    said = [
+        run("sample", "a large red circle", *arguments, *more)[1].removesuffix("\n")
+        for more in ([], [], ["--seed", "2"], ["--guidance", "3"])
+    ]
+    usual = f"{tmp_path / 'grid.png'}  and 2 pictures beside it"
+    lost = f"{usual}; earlier ones replaced: 2 (another --out keeps both)"
+    assert said == [usual, usual, usual, lost]
+
+
 def test_a_picture_carries_all_that_painted_it(painted, trained):
     from unclip.artifacts import weights_hash
 

@@ -6,7 +6,7 @@ Nothing here imports torch on its own: it takes seconds, and a user's mistakes a
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +123,16 @@ def warn_of_unknown_words(prompts: Sequence[str], system: "System") -> None:
             )
 
 
-def say_where(sheet: Path, count: int) -> None:
-    """Says where the pictures are."""
-    typer.echo(f"{sheet}  and {count} pictures beside it")
+def save_picture(picture: "Pictures", path: Path, note: Mapping[str, str]) -> bool:
+    """Writes a picture in its own size; returns whether it replaced another one."""
+    from unclip.png import as_image, save_png
+
+    earlier = path.read_bytes() if path.is_file() else None
+    save_png(as_image(picture), path, note)
+    return earlier not in (None, path.read_bytes())
+
+
+def say_where(sheet: Path, count: int, replaced: int) -> None:
+    """Says where the pictures are, and how many of them replaced others."""
+    lost = f"; earlier ones replaced: {replaced} (another --out keeps both)" if replaced else ""
+    typer.echo(f"{sheet}  and {count} pictures beside it{lost}")
