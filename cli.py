@@ -522,7 +522,7 @@ def doctor(
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake ends in one line and status 1."""
+    """Runs the command line; what the user can mend ends in one line and status 1."""
     from unclip.errors import UserError
 
     try:
@@ -530,6 +530,10 @@ def main() -> None:
     except UserError as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that can not be written to
+        said = " ".join(str(error).split())
+        typer.echo(f"error: {said}; mend that and run it again", err=True)
         sys.exit(1)
 
 

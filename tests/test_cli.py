@@ -1,3 +1,6 @@
+import errno
+import io
+import os
 import re
 import subprocess
 import sys
@@ -171,6 +174,48 @@ def test_a_file_where_the_folder_should_be_is_named(run, trained, tmp_path):
     assert f"--out {tmp_path / 'out'}" in err
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no such folder here")
+def test_a_folder_that_nobody_can_write_in_is_named_before_anything_is_painted(
+    run, trained, monkeypatch
+):
+    monkeypatch.setattr("unclip.painting.paint_rows", None)
+    status, out, err = run("sample", "a", "--from", trained.layout.root, "--out", "/proc")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"error: --out /proc: no file can be written there \(.*\); name .*\n", err)
+
+
+def test_a_disk_that_is_full_is_named_before_anything_is_painted(
+    run, trained, tmp_path, monkeypatch
+):
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **_: Full())
+    status, _, err = run("sample", "a", "--from", trained.layout.root, "--out", tmp_path)
+    assert status == 1
+    assert f"error: --out {tmp_path}: no file can be written there (No space left" in err
+    assert pictures(tmp_path) == []
+
+
+def test_a_file_that_can_not_be_written_after_all_is_one_line(run, trained, tmp_path):
+    (tmp_path / "grid.png").mkdir()
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
+    status, _, err = run("sample", "a large red circle", *arguments)
+    assert status == 1
+    (said,) = [line for line in err.splitlines() if not line.startswith("painting")]
+    assert re.fullmatch(r"error: \[Errno \d+\] .*grid\.png'; mend that and run it again", said)
+
+
+def test_a_reader_who_goes_away_brings_no_traceback():
+    command = [sys.executable, "-u", "cli.py", "sample", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=REPO, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("prompt", "what"),
     [
@@ -257,6 +302,17 @@ def test_painting_again_gives_the_same_bytes(run, painted, trained, tmp_path):
     run("sample", *prompts, *PAINT, "--from", trained.layout.root, "--out", tmp_path)
     for path in painted.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_pictures_that_replace_others_are_counted_and_the_same_ones_are_not(run, trained, tmp_path):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path, "--num", "2", "--steps", "2"]
+    said = [
+        run("sample", "a large red circle", *arguments, *more)[1].removesuffix("\n")
+        for more in ([], [], ["--seed", "2"], ["--guidance", "3"])
+    ]
+    usual = f"{tmp_path / 'grid.png'}  and 2 pictures beside it"
+    lost = f"{usual}; earlier ones replaced: 2 (another --out keeps both)"
+    assert said == [usual, usual, usual, lost]
 
 
 def test_a_picture_carries_all_that_painted_it(painted, trained):

@@ -202,6 +202,23 @@ def test_sample_can_be_painted_again_too(paint, trained):
     assert_repainted(out, trained)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["vary", "PHOTO", "--num", "2"], 2),
+        (["interpolate", *CAPTIONS, "--frames", "3"], 3),
+        (["edit", "PHOTO", *CAPTIONS, "--frames", "3"], 3),
+        (["trajectory", *CAPTIONS], 2),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_pictures_that_replace_others_are_counted(paint, photo, arguments, count):
+    words = [str(photo) if word == "PHOTO" else word for word in arguments]
+    assert "replaced" not in paint(*words, "--steps", "2")[1]
+    said = paint(*words, "--steps", "3")[1]
+    assert said.endswith(f"; earlier ones replaced: {count} (another --out keeps both)\n")
+
+
 # Mistakes
 
 

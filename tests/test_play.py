@@ -149,6 +149,14 @@ def test_variations_differ_from_each_other(port, own_noise):
     assert not np.array_equal(pixels(one), pixels(other))
 
 
+def test_a_picture_is_led_from_its_own_noise_as_far_as_on_the_command_line(port, tmp_path):
+    from unclip.defaults import VARY_ETA
+
+    for shown in ask(port, "vary", VARY | {"own_noise": True}):
+        found = note(shown, tmp_path)
+        assert (found["decoder.sampler"], found["decoder.eta"]) == ("ddim", str(VARY_ETA))
+
+
 def test_a_way_from_a_prompt_ends_in_the_variation_of_a_picture(port):
     way = ask(port, "interpolate", WAY)
     assert [each["caption"] for each in way] == ["0%", "33%", "67%", "100%"]

@@ -42,12 +42,22 @@ def test_its_card_states_the_figures_that_lie_beside_it():
     assert f"{figures['frechet_distance_floor']:.2f}" in card
 
 
+def make(workspace, *arguments):
+    """Runs the tool in a workspace; gives its status and what it says in stderr."""
+    command = (sys.executable, REPO / "tools" / "make_pretrained.py", *arguments)
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def given(judged, tmp_path_factory):  # noqa: F811
     """The folder that the tool makes of a tiny trained workspace."""
     folder = tmp_path_factory.mktemp("given") / "tiny"
-    command = (sys.executable, REPO / "tools" / "make_pretrained.py", folder)
-    subprocess.run(command, cwd=judged.layout.root, check=True, capture_output=True)
+    assert make(judged.layout.root, folder) == (0, "")
     return folder
 
 
@@ -70,3 +80,49 @@ def test_the_tool_keeps_recipe_and_figures(given, judged):  # noqa: F811
         ("grid.png", judged.layout.grid),
     ):
         assert (given / name).read_bytes() == source.read_bytes()
+
+
+def test_the_tool_makes_its_own_folder_anew_and_leaves_nothing_beside_it(given, judged):  # noqa: F811
+    before = contents(given)
+    (given / "README.md").write_text("an old card")
+    assert make(judged.layout.root, given) == (0, "")
+    assert contents(given) == before
+    assert list(given.parent.iterdir()) == [given]
+
+
+def test_where_nothing_is_trained_the_tool_leaves_the_folder_as_it_was(given, tmp_path):
+    before = contents(given)
+    status, said = make(tmp_path, given)
+    assert status == 1
+    assert said.startswith("error: models/clip: not there yet; ")
+    assert said.count("\n") == 1
+    assert contents(given) == before
+    assert list(given.parent.iterdir()) == [given]
+
+
+@pytest.mark.parametrize("name", [".", "models", "models/clip", "params.yaml", "own"])
+def test_the_tool_refuses_a_folder_that_it_did_not_make(judged, name):  # noqa: F811
+    root = judged.layout.root
+    (root / "own").mkdir(exist_ok=True)
+    (root / "own" / "notes.txt").write_text("mine")
+    before = contents(root)
+    status, said = make(root, name)
+    assert status == 1
+    assert said.startswith(f"error: {name}: holds something else; ")
+    assert said.count("\n") == 1
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"]], ids=" ".join)
+def test_the_tool_asks_for_one_folder(tmp_path, arguments):
+    status, said = make(tmp_path, *arguments)
+    assert status == 1
+    assert said == "error: expected one folder: python tools/make_pretrained.py FOLDER\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_no_folder_can_be_is_one_line(judged):  # noqa: F811
+    status, said = make(judged.layout.root, "params.yaml/tiny")
+    assert status == 1
+    assert said.startswith("error: [Errno ")
+    assert said.count("\n") == 1

@@ -6,7 +6,7 @@ Nothing here imports torch on its own: it takes seconds, and a user's mistakes a
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,17 +71,19 @@ def open_system(folder: Path, precision: str) -> "tuple[System, Machine]":
 
 
 def make_folder(out: Path) -> None:
-    """Makes the folder that pictures go to.
+    """Makes the folder that pictures go to, and finds out whether a file can be written there.
 
     Raises:
-        UserError: it can not be made.
+        UserError: it can not be made, or no file can be written there.
     """
+    what = "can not be made"
     try:
         out.mkdir(parents=True, exist_ok=True)
+        what = "no file can be written there"
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".", buffering=0) as file:
+            file.write(b"0")  # its permissions would not tell: root passes them, a disk may be full
     except OSError as error:
-        raise UserError(
-            f"--out {out}: can not be made ({error.strerror}); name another folder"
-        ) from None
+        raise UserError(f"--out {out}: {what} ({error.strerror}); name another folder") from None
 
 
 def real_rows(folder: Path, prompts: Sequence[str], shape: tuple[int, ...]) -> "Pictures | None":
@@ -121,6 +123,16 @@ def warn_of_unknown_words(prompts: Sequence[str], system: "System") -> None:
             )
 
 
-def say_where(sheet: Path, count: int) -> None:
-    """Says where the pictures are."""
-    typer.echo(f"{sheet}  and {count} pictures beside it")
+def save_picture(picture: "Pictures", path: Path, note: Mapping[str, str]) -> bool:
+    """Writes a picture in its own size; returns whether it replaced another one."""
+    from unclip.png import as_image, save_png
+
+    earlier = path.read_bytes() if path.is_file() else None
+    save_png(as_image(picture), path, note)
+    return earlier not in (None, path.read_bytes())
+
+
+def say_where(sheet: Path, count: int, replaced: int) -> None:
+    """Says where the pictures are, and how many of them replaced others."""
+    lost = f"; earlier ones replaced: {replaced} (another --out keeps both)" if replaced else ""
+    typer.echo(f"{sheet}  and {count} pictures beside it{lost}")

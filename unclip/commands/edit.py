@@ -64,7 +64,7 @@ def edit(
         warn_of_unknown_words([caption, wanted], easel.system)
         names = slugs([picture.stem, wanted])
         way = f"{one_line(caption)} → {one_line(wanted)}"
-        sheet = easel.save_way(
+        sheet, replaced = easel.save_way(
             easel.paint(latents),
             latents,
             f"edit_{names[0]}_{names[1]}",
@@ -72,4 +72,4 @@ def edit(
             [strength * share for share in shares(frames)],
             (given, None),
         )
-        say_where(sheet, frames)
+        say_where(sheet, frames, replaced)

@@ -73,7 +73,7 @@ def interpolate(
             end = replace(end, seed=end.seed + 1)  # two ends of one noise would be no way
         latents = interpolated(easel.system, start, end, frames, slerp_noise=slerp_noise)
         names = slugs([Path(end).stem if names_picture(end) else end for end in ends])
-        sheet = easel.save_way(
+        sheet, replaced = easel.save_way(
             easel.paint(latents),
             latents,
             f"interpolate_{names[0]}_{names[1]}",
@@ -81,7 +81,7 @@ def interpolate(
             shares(frames),
             (before, after),
         )
-        say_where(sheet, frames)
+        say_where(sheet, frames, replaced)
 
 
 def _require_fit(files: list[Path | None], slerp_noise: bool | None, invert: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unclip.commands.common import open_system
+from unclip.commands.common import open_system, save_picture
 from unclip.params import SampleParams
 from unclip.progress import progress
 from unclip.strict import one_line
@@ -90,14 +90,13 @@ class Easel:
 
     def save(
         self, picture: "Pictures", latent: "Latent", name: str, description: str, **said: str
-    ) -> None:
-        """Writes a picture in its own size, with all that paints it again."""
+    ) -> bool:
+        """Writes a picture with all that paints it again; returns whether it replaced another."""
         from unclip.painting import latent_note
-        from unclip.png import as_image, save_png
 
         note = latent_note(self.system, latent, self.settings.decoder, self.machine.precision)
         note |= {"command": self.command, "description": description} | said
-        save_png(as_image(picture), self.out / f"{name}.png", note)
+        return save_picture(picture, self.out / f"{name}.png", note)
 
     def sheet_note(self, description: str, seeds: Sequence[int]) -> dict[str, str]:
         """Returns what a sheet of pictures carries."""
@@ -115,7 +114,7 @@ class Easel:
         label: str,
         shares: Sequence[float],
         given: "tuple[Pictures | None, Pictures | None]",
-    ) -> Path:
+    ) -> tuple[Path, int]:
         """Writes a way from one picture to another: each picture, a strip and a film of them.
 
         Args:
@@ -127,15 +126,19 @@ class Easel:
             given: the pictures between which, or from which, it goes.
 
         Returns:
-            where the strip is.
+            where the strip is, and how many pictures replaced others.
         """
         from unclip.figures import film, strip
         from unclip.gif import save_gif
         from unclip.painting import evenly
         from unclip.png import save_png
 
-        for i, (picture, latent, share) in enumerate(zip(pictures, latents, shares, strict=True)):
+        replaced = sum(
             self.save(picture, latent, f"{name}_{i:02}", f"{label}, {share:.2f} of the way")
+            for i, (picture, latent, share) in enumerate(
+                zip(pictures, latents, shares, strict=True)
+            )
+        )
         shown = evenly(len(pictures), MOST_IN_STRIP)
         headings = [f"{share:.2f}" for share in shares]
         sheet = strip(pictures[shown], label, [headings[i] for i in shown], given)
@@ -147,7 +150,7 @@ class Easel:
         ends = (0, len(pictures) - 1)
         durations = [END_TIME if i in ends else FRAME_TIME for i in order]
         save_gif([frames[i] for i in order], path.with_suffix(".gif"), durations)
-        return path
+        return path, replaced
 
 
 def title(word: str) -> str:

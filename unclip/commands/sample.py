@@ -9,6 +9,7 @@ from unclip.commands.common import (
     make_folder,
     open_system,
     real_rows,
+    save_picture,
     say_where,
     slugs,
     warn_of_unknown_words,
@@ -48,7 +49,7 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
     # Torch takes seconds to import; every check that needs none of it stands above.
     from unclip.figures import grid
     from unclip.painting import call_note, paint_rows, picture_notes, provenance
-    from unclip.png import as_image, save_png
+    from unclip.png import save_png
     from unclip.system import Settings
     from unclip.tokenizer import tokenize
 
@@ -63,9 +64,10 @@ def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path
     text = provenance(system, settings, machine.precision) | {"command": "sample"}
     text |= call_note(prompts, seeds, settings.batch_size)
     notes = picture_notes(text, prompts, seeds)
+    replaced = 0
     for slug, row, noted in zip(slugs(prompts), rows, notes, strict=True):
         for seed, picture, note in zip(seeds, row, noted, strict=True):
-            save_png(as_image(picture), out / f"{slug}_seed{seed}.png", note)
+            replaced += save_picture(picture, out / f"{slug}_seed{seed}.png", note)
     real = real_rows(folder, prompts, rows.shape[2:])
     save_png(grid(rows, prompts, real), out / "grid.png", text)
-    say_where(out / "grid.png", len(prompts) * len(seeds))
+    say_where(out / "grid.png", len(prompts) * len(seeds), replaced)

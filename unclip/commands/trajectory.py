@@ -54,7 +54,7 @@ def show(
         tokenize(prompts, easel.system.text_length)
         make_folder(out)
         warn_of_unknown_words(prompts, easel.system)
-        rows = []
+        rows, replaced = [], 0
         for prompt, slug in track(
             zip(prompts, slugs(prompts), strict=True), "painting", len(prompts)
         ):
@@ -62,7 +62,7 @@ def show(
             with easel.machine.accelerator.autocast():
                 moments, timesteps = paint_moments(easel.system, latent, easel.settings.decoder)
             rows.append(moments)
-            easel.save(
+            replaced += easel.save(
                 moments[-1], latent, f"trajectory_{slug}_seed{latent.seed}", prompt, prompt=prompt
             )
         pictures = np.stack(rows)
@@ -77,4 +77,4 @@ def show(
         )
         durations = [FRAME_TIME] * (len(frames) - 1) + [2 * END_TIME]
         save_gif(frames, path.with_suffix(".gif"), durations)
-        say_where(path, len(prompts))
+        say_where(path, len(prompts), replaced)

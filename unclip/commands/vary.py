@@ -47,9 +47,11 @@ def vary(
         latents = varied(easel.latent_of(given, invert=invert), sample.num_per_prompt)
         painted = easel.paint(latents)
         name, label = f"vary_{slugs([picture.stem])[0]}", f"like {title(str(picture))}"
-        for each, latent in zip(painted, latents, strict=True):
+        replaced = sum(
             easel.save(each, latent, f"{name}_seed{latent.seed}", label)
+            for each, latent in zip(painted, latents, strict=True)
+        )
         seeds = [latent.seed for latent in latents]
         sheet = strip(painted, label, [f"seed {seed}" for seed in seeds], (given, None))
         save_png(sheet, out / f"{name}.png", easel.sheet_note(label, seeds))
-        say_where(out / f"{name}.png", len(painted))
+        say_where(out / f"{name}.png", len(painted), replaced)

@@ -5,13 +5,13 @@ import binascii
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from unclip.defaults import FRAMES, ddim_changes
+from unclip.defaults import FRAMES, ddim_changes, vary_changes
 from unclip.errors import UserError
 from unclip.machine import Machine
 from unclip.manipulation import (
@@ -43,7 +43,6 @@ from unclip.tokenizer import tokenize
 MOST_PICTURES = 16  # of a request; nobody at a page waits for more
 MOST_STEPS = 250
 MOMENTS = 10  # of the reverse diffusion
-OWN_ETA = 0.5  # share of fresh noise where a picture is varied from its own: 0 gives it back
 
 Steps = Annotated[Count, Field(le=MOST_STEPS)]
 Few = Annotated[int, Field(ge=1, le=MOST_PICTURES)]
@@ -156,7 +155,7 @@ class Studio:
             UserError: as `paint`, or the picture can not be read.
         """
         asked = _read(Vary, raw)
-        how = self._settings(self._chosen(asked) | {"eta": OWN_ETA if asked.own_noise else 0.0})
+        how = self._settings(self._chosen(asked, vary_changes))
         picture = self._picture(asked.picture)
         with self._at_work(exactly=asked.own_noise):
             latent = self._latent(picture, asked.seed, how, asked.own_noise)
@@ -172,7 +171,7 @@ class Studio:
             UserError: as `vary`, or an end is neither a prompt nor a picture.
         """
         asked = _read(Interpolate, raw)
-        how = self._settings(self._chosen(asked))
+        how = self._settings(self._chosen(asked, ddim_changes))
         ends = [self._end(name, end) for name, end in (("start", asked.start), ("end", asked.end))]
         with self._at_work(exactly=asked.own_noise):
             first, last = (self._latent(end, asked.seed, how, asked.own_noise) for end in ends)
@@ -207,10 +206,12 @@ class Studio:
     def _settings(self, changes: Mapping[str, Any]) -> Settings:
         return Settings.of(checked(SampleParams, self.sample.model_dump() | dict(changes)))
 
-    def _chosen(self, asked: Vary | Interpolate) -> dict[str, Any]:
+    def _chosen(
+        self, asked: Vary | Interpolate, changes_of: Callable[..., dict[str, Any]]
+    ) -> dict[str, Any]:
         """Returns changes of the sample section; noise of its own has steps and guidance too."""
         if asked.own_noise:
-            changes = ddim_changes({}, invert=True)
+            changes = changes_of({}, invert=True)
             most = self.system.decoder_diffusion.num_timesteps
             return changes | {"steps": min(changes["steps"], most)}
         return {"guidance": asked.guidance, "steps": asked.steps}
