@@ -137,7 +137,7 @@ def test_it_clears_states_when_told_to(lab, doctor):
 
 def test_a_finished_state_is_called_finished(lab, doctor):
     save_state(lab).finish()
-    assert "finished; removed at its next start" in doctor()[1]
+    assert "finished; kept until it trains something else" in doctor()[1]
 
 
 def test_a_damaged_state_is_shown_and_can_be_cleared(lab, doctor):

@@ -184,7 +184,9 @@ def print_states(console: Console) -> None:
     for state in describe_states(states_folder()):
         hours = (time.time() - state.saved) / 3600
         note = (
-            "finished; removed at its next start" if state.is_finished else "goes on if run again"
+            "finished; kept until it trains something else"
+            if state.is_finished
+            else "goes on if run again"
         )
         table.add_row(
             state.stage, str(state.step), f"{state.num_bytes / 1e6:.0f}", f"{hours:.1f}", note
