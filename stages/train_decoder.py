@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from unclip.artifacts import (
     Artifact,
@@ -86,8 +85,9 @@ def run(layout: Layout, decoder: DecoderParams) -> None:
 
 def save_grid(pictures: Tensor, path: Path) -> None:
     """Saves a small grid of uint8 pictures (2 n, C, H, W), n of them in a row."""
-    sheet = make_grid(pictures, nrow=len(pictures) // 2, padding=2, pad_value=255)
-    image = to_pil_image(sheet)
+    framed = F.pad(pictures, (1, 1, 1, 1), value=255).expand(-1, 3, -1, -1)
+    rows = framed.unflatten(0, (2, -1)).permute(0, 3, 1, 4, 2)  # (2, H, n, W, RGB)
+    image = Image.fromarray(rows.flatten(2, 3).flatten(0, 1).numpy())
     image = image.resize((image.width * ENLARGED, image.height * ENLARGED), resample=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

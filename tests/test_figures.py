@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from unclip import charts, figures
 from unclip.charts import bar_accuracies, curves, read_history
 from unclip.errors import UserError
-from unclip.figures import contact, film, grid, preview, strip, trajectory, wrap_text
+from unclip.figures import film, grid, preview, strip, trajectory, wrap_text
 from unclip.gif import save_gif
-from unclip.png import read_png_text, save_png
+from unclip.png import as_image, read_png_text, save_png
 
 PAPER = (250, 250, 247)
 LONG = "a caption with aworthlesslylongwordthatnocolumnofthesheetcouldeverholdinoneline and an end"
@@ -86,7 +86,6 @@ def every_figure(channels: int = 3) -> dict[str, Image.Image]:
         "grid": grid(images, ["a disc", LONG], images[:, 0]),
         "trajectory": trajectory(images, ["a disc", LONG], [999, 500, 0]),
         "preview": preview(images[0], ["a disc", LONG, "é"]),
-        "contact": contact(images[0], 2),
         "curves": curves(history, "prior"),
         "bars": bar_accuracies({"a disc": 0.5, LONG: 1.0}, 0.9, "accuracy"),
     }
@@ -215,22 +214,14 @@ def test_the_text_of_a_preview_stays_clear_of_the_edges():
         assert is_paper(edge)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_contact_sheet_holds_each_picture_once_in_its_own_size(channels):
-    images = draw_shapes(7, channels=channels)
-    sheet = contact(images, columns=3)
-    assert sheet.size == (3 * 34 + 2, 3 * 34 + 2)
-    assert all(len(places(sheet, blocks(image, 1))) == 1 for image in images)
-
-
 def test_pictures_that_are_not_uint8_are_refused():
     with pytest.raises(AssertionError, match="uint8"):
-        contact(draw_shapes(2).astype(np.float32), 2)
+        preview(draw_shapes(2).astype(np.float32), ["a", "b"])
 
 
 def test_channels_last_are_refused():
     with pytest.raises(AssertionError, match="channels first"):
-        contact(draw_shapes(2).transpose(0, 2, 3, 1), 2)
+        preview(draw_shapes(2).transpose(0, 2, 3, 1), ["a", "b"])
 
 
 def test_a_real_picture_for_every_prompt_is_demanded():
@@ -435,13 +426,13 @@ def test_png_text_survives_with_unicode(tmp_path):
         "plain": "a disc",
         "e": "",
     }
-    save_png(contact(draw_shapes(2), 2), tmp_path / "a.png", text)
+    save_png(as_image(draw_shapes(1)[0]), tmp_path / "a.png", text)
     assert read_png_text(tmp_path / "a.png") == text
     assert all(type(value) is str for value in read_png_text(tmp_path / "a.png").values())
 
 
 def test_the_bytes_of_a_png_depend_on_picture_and_text_only(tmp_path):
-    image = contact(draw_shapes(2), 2)
+    image = as_image(draw_shapes(1)[0])
     save_png(image, tmp_path / "a.png", {"a": "1", "b": "ü→"})
     image.info = {"icc_profile": b"a profile", "transparency": (1, 2, 3), "date": "today"}
     save_png(image, tmp_path / "other name.png", {"b": "ü→", "a": "1"})
@@ -449,7 +440,7 @@ def test_the_bytes_of_a_png_depend_on_picture_and_text_only(tmp_path):
 
 
 def test_a_png_holds_no_chunks_but_the_text_it_was_given(tmp_path):
-    save_png(contact(draw_shapes(2), 2), tmp_path / "a.png", {"a": "1", "b": "→"})
+    save_png(as_image(draw_shapes(1)[0]), tmp_path / "a.png", {"a": "1", "b": "→"})
     stream, kinds = (
         PngImagePlugin.ChunkStream(io.BytesIO((tmp_path / "a.png").read_bytes()[8:])),
         [],
@@ -462,7 +453,7 @@ def test_a_png_holds_no_chunks_but_the_text_it_was_given(tmp_path):
 
 
 def test_a_saved_png_has_the_pixels_of_the_picture(tmp_path):
-    image = contact(draw_shapes(2), 2)
+    image = as_image(draw_shapes(1)[0])
     save_png(image, tmp_path / "new" / "folder" / "a.png")
     with Image.open(tmp_path / "new" / "folder" / "a.png") as saved:
         assert saved.tobytes() == image.tobytes()
@@ -471,7 +462,7 @@ def test_a_saved_png_has_the_pixels_of_the_picture(tmp_path):
 
 def test_a_failed_save_leaves_the_old_picture_and_no_scraps(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    save_png(contact(draw_shapes(2), 2), path, {"is": "old"})
+    save_png(as_image(draw_shapes(1)[0]), path, {"is": "old"})
 
     def fail(self, content):
         with self.open("wb") as file:
@@ -480,7 +471,7 @@ def test_a_failed_save_leaves_the_old_picture_and_no_scraps(tmp_path, monkeypatc
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
-        save_png(contact(draw_shapes(2), 2), path, {"is": "new"})
+        save_png(as_image(draw_shapes(1)[0]), path, {"is": "new"})
     assert read_png_text(path) == {"is": "old"}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -497,7 +488,7 @@ def test_what_is_no_png_is_named_in_one_line(tmp_path, content):
 
 def test_a_damaged_png_is_read_or_named_but_never_crashes(tmp_path):
     path = tmp_path / "odd.png"
-    save_png(contact(draw_shapes(1, size=8), 1), path, {"a": "1", "b": "→"})
+    save_png(as_image(draw_shapes(1, size=8)[0]), path, {"a": "1", "b": "→"})
     whole = path.read_bytes()
     refused = 0
     for place in range(len(whole)):

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.utils import make_grid
 from workspace import Workspace, forget_accelerator
 
 import stages.train_clip
@@ -591,6 +593,16 @@ def test_the_embedding_becomes_as_many_tokens_as_params_say(trained, tmp_path, t
 def test_pictures_painted_during_training_are_made_at_their_interval(trained):
     names = sorted(path.name for path in trained.layout.painted_in_training.iterdir())
     assert names == ["step_000002.png", "step_000004.png"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_small_grid_is_that_of_torchvision(tmp_path, channels):
+    pictures = torch.randint(0, 256, (8, channels, 5, 7), dtype=torch.uint8)
+    stages.train_decoder.save_grid(pictures, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as image:
+        found = np.asarray(image)[::4, ::4]
+    sheet = make_grid(pictures, nrow=4, padding=2, pad_value=255)
+    assert np.array_equal(found, sheet.permute(1, 2, 0).numpy()[1:-1, 1:-1])  # a thinner edge
 
 
 def test_pictures_painted_during_training_show_real_ones_above_their_own_embeddings(trained):

@@ -156,19 +156,6 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
     return sheet
 
 
-def contact(images: Images, columns: int) -> Image.Image:
-    """Returns pictures (N, C, H, W) side by side in their own size, two pixels apart, no text."""
-    assert images.ndim == 4, f"images: expected (N, C, H, W), got {images.shape}"
-    count, _, height, width = images.shape
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    sheet = _blank(columns * (width + 2) + 2, rows * (height + 2) + 2)
-    for index, image in enumerate(images):
-        row, column = divmod(index, columns)
-        sheet.paste(_enlarge(image, 1), (2 + column * (width + 2), 2 + row * (height + 2)))
-    return sheet
-
-
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Returns lines of at most `width` pixels; a wider word is broken, and nothing is lost.
 
