@@ -565,6 +565,13 @@ def test_a_strip_has_a_heading_for_each_picture():
         strip(draw_shapes(3), "a way", ["0", "1"])
 
 
+def test_a_heading_that_would_run_into_the_one_before_is_left_out():
+    images = draw_shapes(20)
+    sheet = strip(images, "a way", [f"seed {100_000 + i}" for i in range(20)])
+    shown = [f"seed {100_000 + i}" if i % 2 == 0 else "" for i in range(20)]
+    assert sheet.tobytes() == strip(images, "a way", shown).tobytes()
+
+
 def test_a_film_moves_pictures_and_headings_and_nothing_else():
     images = draw_shapes(3, 2)
     frames = film(images, ["a disc", LONG], ["t = 2", "t = 1", "t = 0"])

@@ -534,3 +534,11 @@ def test_any_text_is_valid_or_lines_for_the_user(tmp_path, start, length, instea
     except UserError as error:
         lines = str(error).split("\n")
     assert all(line.startswith(f"{path}: ") for line in lines)
+
+
+@pytest.mark.parametrize("recipe", [SHIPPED, REPO / "recipes" / "fashion_mnist_cpu.yaml"])
+def test_pictures_of_64_pixels_need_what_docs_own_data_says(recipe):
+    raw = load_yaml(recipe.read_text(encoding="utf-8"))
+    raw["data"]["image_size"] = 64
+    raw["decoder"]["attn_resolutions"] = [16]
+    assert complaints(raw) == []

@@ -193,7 +193,10 @@ def _sheet(
     scale: int | None,
     breaks: Sequence[int] = (),
 ) -> Image.Image:
-    """Returns rows of (R, K, C, H, W) beside their prompts, a wide gap before columns `breaks`."""
+    """Returns rows of (R, K, C, H, W) beside their prompts, a wide gap before columns `breaks`.
+
+    A heading that the one before it leaves no room for is left out.
+    """
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
     font, small = _font(20), _font(16)
@@ -212,8 +215,11 @@ def _sheet(
         lefts[-1] + width * scale + MARGIN, top + sum(heights) + GAP * (count - 1) + MARGIN
     )
     draw = ImageDraw.Draw(sheet)
+    free = 0.0
     for column, heading in headings.items():
-        draw.text((lefts[column], top - 11), heading, fill=MUTED, font=small, anchor="ls")
+        if lefts[column] >= free:
+            draw.text((lefts[column], top - 11), heading, fill=MUTED, font=small, anchor="ls")
+            free = lefts[column] + small.getlength(heading) + GAP
     for row, (entry, row_height) in enumerate(zip(lines, heights, strict=True)):
         y = top + sum(heights[:row]) + GAP * row
         for number, line in enumerate(entry):
