@@ -127,13 +127,27 @@ def test_a_figure_stands_out_where_it_is_better_than_all_beyond_both_margins(
 
 
 def test_nothing_stands_out_among_figures_of_different_data_sets_or_where_one_is_missing():
+    margins = {"joint_accuracy": 0.01}
     first, second = (
-        experiment(name, {"joint_accuracy": v}) for name, v in (("a", 0.9), ("b", 0.1))
+        experiment(name, {"joint_accuracy": v}, margins) for name, v in (("a", 0.9), ("b", 0.1))
     )
     assert figure_rows([first, second])[0].best == 0
-    other = experiment("b", {"joint_accuracy": 0.1}, data__dataset="fashion_mnist")
+    other = experiment("b", {"joint_accuracy": 0.1}, margins, data__dataset="fashion_mnist")
     assert figure_rows([first, other])[0].best is None
     assert figure_rows([first, second, experiment("c")])[0].best is None
+
+
+@pytest.mark.parametrize("with_margin", [[], [0], [1]])
+def test_a_figure_without_a_margin_does_not_stand_out_however_different(with_margin):
+    experiments = [
+        experiment(
+            str(value),
+            {"zero_shot_accuracy": value},
+            {"zero_shot_accuracy": 0.01} if index in with_margin else {},
+        )
+        for index, value in enumerate((0.9, 0.1))
+    ]
+    assert figure_rows(experiments)[0].best is None
 
 
 def test_only_params_that_differ_are_shown():

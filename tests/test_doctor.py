@@ -1,4 +1,12 @@
+import json
+import os
+import socket
+import sqlite3
 import sys
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from dvc_repo import Lab
@@ -7,6 +15,8 @@ from workspace import forget_accelerator
 
 import cli
 from unclip.doctor import CHECKS, describe_states, findings, remove_states
+from unclip.errors import UserError
+from unclip.tracking import look
 from unclip.training.state import Snapshot, TrainingState
 
 
@@ -154,3 +164,119 @@ def test_a_state_in_use_is_not_cleared(lab):
     with FileLock(lab.root / ".state/train_toy/k/lock"):
         assert remove_states(lab.root / ".state") == 0
     assert len(describe_states(lab.root / ".state")) == 1
+
+
+# Records
+
+
+@pytest.fixture
+def recorded(lab, monkeypatch) -> Lab:
+    """A repository with MLflow on, and nothing recorded yet."""
+    monkeypatch.setenv("UNCLIP_TRACKING", "on")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return lab
+
+
+def make_database(lab, version):
+    """Makes what a look at MLflow's database reads."""
+    with closing(sqlite3.connect(lab.root / "mlflow.db")) as database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (version,))
+        database.commit()
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def test_records_that_are_not_there_yet_stand_in_no_way_and_are_not_made(recorded):
+    before = contents(recorded.root)
+    said = "sqlite:///mlflow.db is not there yet; the first training makes it"
+    assert CHECKS["records"]() == said
+    assert contents(recorded.root) == before
+
+
+@pytest.mark.slow
+def test_the_database_of_this_mlflow_can_be_used(recorded):
+    from unclip.tracking.store import open_store
+
+    open_store(recorded.root)
+    before = contents(recorded.root)
+    assert CHECKS["records"]() == "sqlite:///mlflow.db can be used"
+    assert contents(recorded.root) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda lab: make_database(lab, "ffffffffffff"), "written by a newer MLflow than"),
+        (lambda lab: make_database(lab, "451aebb31d03"), "older MLflow; run `mlflow db upgrade"),
+        (lambda lab: (lab.root / "mlflow.db").write_bytes(b"text" * 999), "is not a database"),
+    ],
+    ids=["newer", "older", "rubbish"],
+)
+def test_a_database_that_trainings_can_not_use_is_one_line_and_stays_as_it_is(
+    recorded, damage, said
+):
+    damage(recorded)
+    before = contents(recorded.root)
+    with pytest.raises(UserError, match=f"^sqlite:///mlflow.db: .*{said}.*trainings go unrecorded"):
+        CHECKS["records"]()
+    assert contents(recorded.root) == before
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "."])
+def test_records_that_can_not_be_written_to_stand_in_the_way(recorded, monkeypatch, name):
+    make_database(recorded, look.newest_schema())
+    assert CHECKS["records"]() == "sqlite:///mlflow.db can be used"
+    locked = recorded.root / name
+    may = os.access  # root, whom no permission stops, runs this too
+    monkeypatch.setattr("os.access", lambda path, mode: path != locked and may(path, mode))
+    with pytest.raises(UserError, match="can not be written to"):
+        CHECKS["records"]()
+
+
+class Listing(BaseHTTPRequestHandler):
+    """MLflow's list of experiments, of which there are none."""
+
+    def do_GET(self):
+        content = json.dumps({"experiments": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_answers_is_told(recorded, monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Listing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        assert CHECKS["records"]() == "http (MLFLOW_TRACKING_URI) answers"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_server_that_does_not_answer_is_one_line_soon(recorded, monkeypatch, listens):
+    import mlflow  # noqa: F401 - its seconds are not the server's
+
+    monkeypatch.setitem(look.IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    for key in look.IMPATIENT:
+        monkeypatch.delenv(key, raising=False)
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        address = f"me:secret@127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{address}")
+        started = time.monotonic()
+        with pytest.raises(UserError, match=r"^http \(MLFLOW_TRACKING_URI\): ") as caught:
+            CHECKS["records"]()
+    assert time.monotonic() - started < 4
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert os.environ.keys().isdisjoint(look.IMPATIENT), "a training in this process has patience"

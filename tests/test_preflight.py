@@ -24,8 +24,9 @@ def test_less_room_is_one_line_that_says_how_much_and_what_to_do(free, tmp_path)
     free(1.5e9)
     with pytest.raises(UserError) as error:
         require_space(tmp_path, 10**9, "train_toy")
-    wanted = rf"{re.escape(str(tmp_path))}: 1\.5 GB are free, and train_toy wants 3\.0 .*`dvc gc"
+    wanted = rf"{re.escape(str(tmp_path))}: 1\.5 GB are free, and train_toy wants 3\.0 .*: "
     assert re.match(wanted, str(error.value))
+    assert "`dvc gc --all-commits --all-experiments`" in str(error.value), "it spares all in use"
     assert "\n" not in str(error.value)
 
 

@@ -315,21 +315,76 @@ def test_a_card_lies_beside_the_networks_and_stands_in_the_registry(registered, 
     assert "](" not in shown
 
 
-@pytest.mark.slow
-def test_a_model_that_does_not_paint_gets_no_version(registered, monkeypatch, tmp_path):
-    """Its own code is broken on the way into the store, so only trying it can tell."""
-    from unclip.tracking import registry
-
-    def broken(uri, model, prompt):
-        raise registry.TrackingError("does not paint")
-
-    before = aliases(registered)
-    monkeypatch.setattr(registry, "_try", broken)
+@pytest.fixture
+def at_registered(registered, monkeypatch):
+    """This process registers where the pretrained system was; gives what MLflow lists there."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("UNCLIP_TRACKING", "on")
     monkeypatch.setenv("DVC_ROOT", str(registered))
     monkeypatch.setenv("UNCLIP_DEVICE", "cpu")
-    with pytest.raises(UserError, match="does not paint"):
+    return lambda: (
+        query(registered, "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'active'"),
+        query(registered, "SELECT name, version FROM model_versions"),
+        aliases(registered),
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_is_broken_on_the_way_into_the_store_gets_no_version(
+    at_registered, monkeypatch, tmp_path
+):
+    """The code here is sound and that which is stored is not, so only trying it can tell."""
+    package = tmp_path / "unclip"
+    shutil.copytree(register.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (package / "serving.py").open("a", encoding="utf-8") as code:
+        code.write("\nraise RuntimeError('broken on the way')\n")
+    monkeypatch.setattr(register, "PACKAGE", package)
+    before = at_registered()
+    with pytest.raises(UserError, match=r"does not paint: .*broken on the way") as caught:
         register.register("unclip", "champion", PRETRAINED)
-    assert aliases(registered) == before == [("champion", 1)]
+    assert "\n" not in str(caught.value)
+    assert at_registered() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, RuntimeError])
+def test_a_trial_that_is_broken_off_leaves_nothing_in_the_store(at_registered, monkeypatch, error):
+    from unclip.tracking import registry
+
+    def broken_off(*_, **__):
+        raise error("broken off")
+
+    monkeypatch.setattr(registry.subprocess, "run", broken_off)
+    before = at_registered()
+    expected = error if error is KeyboardInterrupt else UserError
+    with pytest.raises(expected, match=r"^broken off$"):
+        register.register("unclip", "champion", PRETRAINED)
+    assert at_registered() == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (None, "does not paint: the last line$"),
+        ("{", "answers something else than pictures$"),
+        ("[1]", "answers something else than pictures$"),
+        ('{"predictions": 1}', "answers something else than pictures$"),
+        ('{"predictions": ["text"]}', "answers something else than pictures$"),
+        ('{"predictions": [{"text": 1}]}', "answers something else than pictures$"),
+        ('{"predictions": []}', "was asked for one picture, and answered 0$"),
+    ],
+)
+def test_an_answer_that_is_no_picture_is_one_line(monkeypatch, answer, line):
+    from unclip.tracking import registry
+
+    def answers(command, **_):
+        if answer is not None:
+            Path(command[command.index("-o") + 1]).write_text(answer, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 1, "", "a line\nthe last line\n")
+
+    monkeypatch.setattr(registry.subprocess, "run", answers)
+    with pytest.raises(registry.TrackingError, match=f"^models:/m: {line}"):
+        registry._try("sqlite://", "models:/m", PROMPT)
 
 
 def aliases(root):

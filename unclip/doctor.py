@@ -20,10 +20,12 @@ from safetensors import SafetensorError, safe_open
 from unclip.datasets.metadata import find_metadata
 from unclip.errors import UserError
 from unclip.layout import Layout
-from unclip.machine import main_repository, num_threads, open_machine, raw_data_dir
+from unclip.machine import num_threads, open_machine, raw_data_dir
 from unclip.params import load_params
 from unclip.preflight import NETWORKS, require_inception, require_space
-from unclip.tracking.address import describe_uri, is_tracking_on
+from unclip.tracking.address import describe_uri, find_database, find_root, is_tracking_on
+from unclip.tracking.look import look_at_store
+from unclip.tracking.store import TrackingError
 from unclip.training.run import states_folder
 from unclip.training.state import FINISHED, STATE
 
@@ -148,13 +150,18 @@ def _git(*arguments: str) -> str:
 
 @check("records")
 def records() -> str:
-    """Returns where MLflow keeps its records."""
+    """Returns where MLflow keeps its records, and that they can be written."""
     if not is_tracking_on():
         return "off (UNCLIP_TRACKING)"
-    root = main_repository().resolve()
-    if not os.access(root, os.W_OK):
-        raise UserError(f"{root}: can not be written to, and MLflow's store lies there")
-    return describe_uri(root)
+    root = find_root()
+    database = find_database(root)
+    folder = database.parent if database else root
+    if folder.exists() and not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: can not be written to, and MLflow's store lies there")
+    try:
+        return f"{describe_uri(root)} {look_at_store(root)}"
+    except TrackingError as error:
+        raise UserError(f"{error}; mend that, or trainings go unrecorded") from None
 
 
 def examine(*, clear_states: bool) -> bool:

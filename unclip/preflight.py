@@ -35,8 +35,8 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
     if free < wanted:
         raise UserError(
             f"{folder.resolve()}: {free / 1e9:.1f} GB are free, and {what} wants {wanted / 1e9:.1f}"
-            f" ({MARGIN} times what it writes); make room: `dvc gc --workspace` removes checkpoints"
-            " that no file here refers to"
+            f" ({MARGIN} times what it writes); make room: `dvc gc --all-commits --all-experiments`"
+            " removes checkpoints that no commit and no experiment refers to"
         )
 
 

@@ -144,7 +144,7 @@ def _figures(name: str, texts: Mapping[str, str], path: str) -> dict[str, float]
 def figure_rows(experiments: Sequence[Experiment]) -> list[Row]:
     """Returns the figures; one stands out that is better than all others beyond both margins.
 
-    Of different data sets none does: their figures do not compare.
+    One without a margin never does, and of different data sets none: their figures do not compare.
     """
     names = dict.fromkeys(key for experiment in experiments for key in experiment.figures)
     compares = len({experiment.dataset for experiment in experiments}) == 1
@@ -166,10 +166,10 @@ def _cell(experiment: Experiment, name: str) -> str:
 
 def _best(experiments: Sequence[Experiment], name: str, compares: bool) -> int | None:
     sign = (name in MORE_IS_BETTER) - (name in LESS_IS_BETTER)
-    if not (compares and sign and all(name in e.figures for e in experiments)):
+    if not (compares and sign and all(name in e.margins for e in experiments)):
         return None
     values = [sign * e.figures[name] for e in experiments]
-    margins = [e.margins.get(name, 0.0) for e in experiments]
+    margins = [e.margins[name] for e in experiments]
     best = int(np.argmax(values))
     stands_out = all(
         values[best] - margins[best] > value + margin

@@ -89,18 +89,18 @@ def _register(root: Path, name: str, alias: str, given: Given) -> int:
     )
     try:
         _try(uri, model.model_uri, given.prompt)
-    except TrackingError:
+        _ensure_registered(client, name)
+        made = client.create_model_version(
+            name,
+            model.model_uri,
+            run_id=given.run_id,
+            tags=dict(given.tags),
+            description=given.card,
+            model_id=model.model_id,
+        )
+    except BaseException:  # Ctrl-C as well: what got no version is of no use to anyone
         client.delete_logged_model(model.model_id)
         raise
-    _ensure_registered(client, name)
-    made = client.create_model_version(
-        name,
-        model.model_uri,
-        run_id=given.run_id,
-        tags=dict(given.tags),
-        description=given.card,
-        model_id=model.model_id,
-    )
     client.set_registered_model_alias(name, alias, made.version)
     return int(made.version)
 
@@ -118,6 +118,7 @@ def _try(uri: str, model: str, prompt: str) -> None:
 
     Raises:
         TrackingError: it does not; the message has the last line of what MLflow says.
+        OSError: there is no starting another process.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
@@ -135,14 +136,19 @@ def _try(uri: str, model: str, prompt: str) -> None:
                 text=True,
                 timeout=TRY_SECONDS,
             )
-            pictures = json.loads(answered.read_text(encoding="utf-8"))["predictions"]
         except subprocess.TimeoutExpired:
             raise TrackingError(f"{model}: painted nothing in {TRY_SECONDS} seconds") from None
-        except (OSError, ValueError, KeyError):
+        try:
+            pictures = json.loads(answered.read_text(encoding="utf-8"))["predictions"]
+            prompts = [picture["prompt"] for picture in pictures]
+        except OSError:  # no answer
+            # The reason stands last, after the long path of the code.
             said = (done.stderr.strip() or "no reason given").splitlines()[-1]
-            raise TrackingError(f"{model}: does not paint: {said[:200]}") from None
-    if [picture["prompt"] for picture in pictures] != [prompt]:
-        raise TrackingError(f"{model}: was asked for one picture, and answered {len(pictures)}")
+            raise TrackingError(f"{model}: does not paint: {said[-300:]}") from None
+        except (ValueError, KeyError, TypeError):
+            raise TrackingError(f"{model}: answers something else than pictures") from None
+    if prompts != [prompt]:
+        raise TrackingError(f"{model}: was asked for one picture, and answered {len(prompts)}")
 
 
 def _ensure_registered(client: Any, name: str) -> None:

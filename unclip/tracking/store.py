@@ -193,15 +193,20 @@ def open_store(root: Path) -> Store:
             _prepare_database(database)
             return _open(tracking_uri(root), (database.parent / "mlruns").as_uri())
     except Exception as error:
-        raise TrackingError(f"{describe_uri(root)}: {_explain(error, root)}") from error
+        raise TrackingError(f"{describe_uri(root)}: {explain(error, root)}") from error
 
 
-def _open(uri: str, artifacts: str | None) -> Store:
+def open_client(uri: str) -> Any:
+    """Returns MLflow's own client, which makes or upgrades the tables of a database."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _open(uri: str, artifacts: str | None) -> Store:
+    client = open_client(uri)
     return Store(client, {name: _experiment_id(client, name, artifacts) for name in NOTES})
 
 
@@ -269,7 +274,7 @@ def _follow_move(connection: sqlite3.Connection, here: str, tables: set[str]) ->
                 )
 
 
-def _explain(error: Exception, root: Path) -> str:
+def explain(error: Exception, root: Path) -> str:
     """Returns one line that says what is wrong and, where we know, what to do."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}; install the requirements of this project"
