@@ -45,14 +45,14 @@ def studio():
         forget_accelerator()
 
 
-@pytest.fixture(scope="module")
-def port(studio):
-    """Of a server with that studio."""
+@contextlib.contextmanager
+def serving(studio, host):
+    """Gives the port of a server that is told to listen on a host."""
     import uvicorn
 
     from unclip.playground.app import make_app
 
-    app = make_app(studio, "A notice.", ["127.0.0.1"])
+    app = make_app(studio, "A notice.", host)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -61,9 +61,18 @@ def port(studio):
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.02)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def port(studio):
+    """Of a server with that studio."""
+    with serving(studio, "127.0.0.1") as port:
+        yield port
 
 
 def request(port, method, path, body=None, **headers):
@@ -274,6 +283,42 @@ def test_a_page_of_somebody_else_gets_nothing(port):
 
 
 @pytest.mark.parametrize(
+    ("host", "asked", "is_own"),
+    [
+        ("127.0.0.1", "127.0.0.1:7860", True),
+        ("127.0.0.1", "LocalHost:7860", True),
+        ("localhost", "[::1]:7860", True),
+        ("127.0.0.1", "192.168.0.7", False),
+        ("127.0.0.1", "evil.example", False),
+        ("127.0.0.1", "127.0.0.1.evil.example", False),
+        ("127.0.0.1", "", False),
+        ("0.0.0.0", "192.168.0.7:7860", True),
+        ("0.0.0.0", "[2001:db8::7]:7860", True),
+        ("0.0.0.0", "localhost:7860", True),
+        ("0.0.0.0", "evil.example:7860", False),
+        ("0.0.0.0", "192.168.0.7.evil.example", False),
+        ("0.0.0.0", "[192.168.0.7", False),
+        ("0.0.0.0", "", False),
+        ("My-Pc", "my-pc:7860", True),
+        ("my-pc", "192.168.0.7:7860", True),
+        ("my-pc", "evil.my-pc:7860", False),
+        ("my-pc", "evil.example", False),
+    ],
+)
+def test_the_server_is_asked_by_its_own_names_alone(host, asked, is_own):
+    from unclip.playground import hosts
+
+    assert hosts.is_own(asked, host) == is_own
+
+
+def test_a_server_for_others_answers_by_address_and_sends_other_names_away(studio):
+    with serving(studio, "0.0.0.0") as port:
+        assert request(port, "GET", "/facts", Host=f"192.168.0.7:{port}")[0] == 200
+        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
+        assert request(port, "POST", "/ask/paint", PAINT, Host="evil.example")[0] == 400
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/nothing",
@@ -366,6 +411,14 @@ def test_where_nothing_is_trained_it_paints_with_what_came_with_the_code_and_say
         assert said[0].startswith("Nothing is trained here yet: painting with pretrained/fashion_")
         port = int(address.rpartition(":")[2])
         assert ask(port, "paint", PAINT | {"prompt": "An image of a bag"})
+
+
+@pytest.mark.slow
+def test_what_listens_for_others_is_reached_by_address_and_by_no_other_name(tmp_path):
+    with playing(tmp_path, "--from", PRETRAINED, "--host", "0.0.0.0") as (_, address):
+        port = int(address.rpartition(":")[2])
+        assert request(port, "GET", "/facts")[0] == 200
+        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
 
 
 @pytest.mark.slow
