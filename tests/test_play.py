@@ -125,13 +125,16 @@ LAST = HOW | {"prompt": "a red circle"}
 # Pictures
 
 
-def test_the_page_is_told_prompts_bounds_and_where_the_sliders_stand(port, studio):
+def test_the_page_is_told_prompts_bounds_and_the_recipes_values(port, studio):
     status, _, body = request(port, "GET", "/facts")
     facts = json.loads(body)
     assert status == 200
     assert facts["notice"] == "A notice."
     assert facts["prompts"] == ["a red circle", "a blue star"]
     assert facts["most_steps"] == 20, "as many timesteps as the decoder has"
+    assert facts["seed"] == str(studio.sample.seed), "as text, which no browser rounds"
+    assert facts["most_guidance"] == 100
+    assert facts["most_seed"] == 2**53 - 1, "as JavaScript's Number.MAX_SAFE_INTEGER"
     assert facts["guidance"] == studio.sample.guidance
 
 
@@ -347,6 +350,163 @@ def test_the_page_names_no_other_host(port):
         assert not re.search(r"(https?:)?//[\w-]+\.\w", text)
 
 
+# In a browser
+
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="no chromium here; `apt install chromium` brings one"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with (
+        playwright.sync_playwright() as driver,
+        # In a container chromium has no rights to build its sandbox.
+        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"]) as browser,
+    ):
+        yield browser
+
+
+@contextlib.contextmanager
+def opened(browser, port, **facts):
+    """Gives a server's page that is told other facts, and what it asks, held until continued."""
+    with browser.new_page() as page:
+        page.set_default_timeout(60_000)
+        held = []
+        page.route("**/facts", lambda route: route.fulfill(json=route.fetch().json() | facts))
+        page.route("**/ask/*", lambda route: held.append(route))
+        page.goto(f"http://127.0.0.1:{port}")
+        page.locator("#prompts button").first.wait_for()
+        yield page, held
+
+
+def sent(page, held):
+    """Returns what the page asks for, once it does."""
+    until = time.monotonic() + 10
+    while not held and time.monotonic() < until:
+        page.wait_for_timeout(20)
+    return held[0].request.post_data_json
+
+
+@needs_browser
+def test_enter_paints_once_however_often_it_is_pressed(browser, port):
+    with opened(browser, port) as (page, held):
+        for _ in range(4):
+            page.press("#prompt", "Enter")
+        sent(page, held)
+        assert page.locator(".sheet").count() == 1
+        assert page.is_disabled("#go")
+        held[0].continue_()
+        page.locator(".sheet:not(.waiting)").wait_for()
+        assert len(held) == 1
+        assert page.is_enabled("#go")
+
+
+@needs_browser
+def test_enter_that_ends_a_word_of_an_input_method_paints_nothing(browser, port):
+    with opened(browser, port) as (page, _):
+        enter = {"key": "Enter", "bubbles": True, "cancelable": True}
+        page.dispatch_event("#prompt", "keydown", enter | {"isComposing": True})
+        assert page.locator(".sheet").count() == 0
+        page.dispatch_event("#prompt", "keydown", enter)
+        assert page.locator(".sheet").count() == 1
+
+
+@needs_browser
+def test_the_page_paints_by_the_recipe_as_it_stands(browser, port):
+    recipe = {"guidance": 2.1, "steps": 200, "seed": str(2**53 - 1)}
+    with opened(browser, port, most_steps=250, **recipe) as (page, held):
+        page.click("#go")
+        asked = sent(page, held)
+        assert {key: asked[key] for key in recipe} == recipe | {"seed": 2**53 - 1}
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("seed", str(2**53), f"a whole number from 0 to {2**53 - 1}"),
+        ("seed", "1.5", f"a whole number from 0 to {2**53 - 1}"),
+        ("steps", "21", "a whole number from 1 to 20"),
+        ("steps", "", "a whole number from 1 to 20"),
+        ("guidance", "-0.1", "a number from 0 to 100"),
+    ],
+)
+def test_a_number_that_can_not_be_sent_is_explained(browser, port, field, value, expected):
+    with opened(browser, port) as (page, held):
+        page.fill(f"#{field}", value)
+        page.press("#prompt", "Enter")
+        said = f"{field}: {value or 'what is there'} is not allowed; expected {expected}"
+        assert page.inner_text("#error") == said
+        assert page.evaluate("document.activeElement.id") == field
+        assert (page.locator(".sheet").count(), held) == (0, [])
+        page.fill(f"#{field}", "7")
+        page.click("#go")
+        sent(page, held)
+        assert page.is_hidden("#error")
+
+
+@needs_browser
+def test_a_seed_of_the_recipe_that_is_too_large_for_a_browser_is_shown_and_refused(browser, port):
+    with opened(browser, port, seed=str(2**63 - 1)) as (page, held):
+        assert page.input_value("#seed") == str(2**63 - 1)
+        page.click("#go")
+        assert page.inner_text("#error").startswith(f"seed: {2**63 - 1} is not allowed")
+        assert held == []
+
+
+@needs_browser
+def test_every_picture_and_field_says_which_it_is_to_those_who_do_not_see_it(browser, port):
+    with opened(browser, port) as (page, held):
+        page.fill("#num", "2")
+        page.click("#go")
+        sent(page, held)
+        assert page.inner_text("[role=status]") == "Painting a red circle"
+        held.pop().continue_()
+        page.get_by_alt_text("a red circle, seed 1", exact=True).wait_for()
+        assert page.inner_text("[role=status]") == "Painted a red circle: 2 pictures"
+        assert page.locator("[aria-live]").count() == 0
+        assert page.locator("[role=status] img").count() == 0
+        for act in ("vary", "from", "to"):
+            name = f"{act} a red circle, seed 1"
+            assert page.get_by_role("button", name=name, exact=True).count() == 1
+        page.get_by_role("link", name="save a red circle, seed 1", exact=True).wait_for()
+
+        page.get_by_role("button", name="Between", exact=True, pressed=False).click()
+        page.get_by_role("button", name="Between", exact=True, pressed=True).wait_for()
+        assert page.get_by_role("button", pressed=True).count() == 1
+        assert page.get_by_label("From: a prompt").input_value() == "a red circle"
+        assert page.get_by_label("To: a prompt").input_value() == "a blue star"
+        page.click("#go")
+        sent(page, held)
+        held.pop().continue_()
+        page.get_by_alt_text("a red circle → a blue star, seed 0, 100%", exact=True).wait_for()
+
+
+@needs_browser
+def test_a_file_that_has_the_focus_shows_it(browser, port):
+    with opened(browser, port) as (page, _):
+        page.get_by_role("button", name="Vary", exact=True).click()
+        outline = "getComputedStyle(document.querySelector('#source .file')).outlineStyle"
+        assert page.evaluate(outline) == "none"
+        page.get_by_label("Picture: choose a file").focus()
+        assert page.evaluate(outline) == "solid"
+
+
+@needs_browser
+def test_what_noise_of_its_own_does_not_heed_can_not_be_changed(browser, port):
+    with opened(browser, port) as (page, _):
+        page.get_by_role("button", name="Vary", exact=True).click()
+        assert page.is_enabled("#guidance")
+        page.check("#own_noise")
+        assert page.is_disabled("#guidance")
+        assert page.is_disabled("#steps")
+        page.get_by_role("button", name="Paint", exact=True, pressed=False).click()
+        assert page.is_enabled("#guidance")
+
+
 # The command
 
 
@@ -422,16 +582,13 @@ def test_what_listens_for_others_is_reached_by_address_and_by_no_other_name(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no chromium here; `apt install chromium` brings one")
-def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+@needs_browser
+def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(browser, tmp_path):
     with (
         playing(tmp_path, "--from", PRETRAINED) as (_, address),
-        playwright.sync_playwright() as driver,
-        # In a container chromium has no rights to build its sandbox.
-        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"]) as browser,
+        browser.new_page() as page,
     ):
-        page, asked, troubles = browser.new_page(), [], []
+        asked, troubles = [], []
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: troubles.append(message.text))
@@ -439,7 +596,7 @@ def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(tmp_path
 
         def paint(verb, sheets):
             """Presses the button, and returns the pictures of the newest of so many sheets."""
-            page.click(f"[role=tab][data-verb={verb}]")
+            page.click(f".tabs [data-verb={verb}]")
             page.click("#go")
             page.locator(".sheet:not(.waiting)").nth(sheets - 1).wait_for()
             shown = page.locator(".sheet >> nth=0 >> figure img")
