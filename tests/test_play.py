@@ -45,14 +45,14 @@ def studio():
         forget_accelerator()
 
 
-@pytest.fixture(scope="module")
-def port(studio):
-    """Of a server with that studio."""
+@contextlib.contextmanager
+def serving(studio, host):
+    """Gives the port of a server that is told to listen on a host."""
     import uvicorn
 
     from unclip.playground.app import make_app
 
-    app = make_app(studio, "A notice.", ["127.0.0.1"])
+    app = make_app(studio, "A notice.", host)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -61,9 +61,18 @@ def port(studio):
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.02)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def port(studio):
+    """Of a server with that studio."""
+    with serving(studio, "127.0.0.1") as port:
+        yield port
 
 
 def request(port, method, path, body=None, **headers):
@@ -116,13 +125,16 @@ LAST = HOW | {"prompt": "a red circle"}
 # Pictures
 
 
-def test_the_page_is_told_prompts_bounds_and_where_the_sliders_stand(port, studio):
+def test_the_page_is_told_prompts_bounds_and_the_recipes_values(port, studio):
     status, _, body = request(port, "GET", "/facts")
     facts = json.loads(body)
     assert status == 200
     assert facts["notice"] == "A notice."
     assert facts["prompts"] == ["a red circle", "a blue star"]
     assert facts["most_steps"] == 20, "as many timesteps as the decoder has"
+    assert facts["seed"] == str(studio.sample.seed), "as text, which no browser rounds"
+    assert facts["most_guidance"] == 100
+    assert facts["most_seed"] == 2**53 - 1, "as JavaScript's Number.MAX_SAFE_INTEGER"
     assert facts["guidance"] == studio.sample.guidance
 
 
@@ -274,6 +286,42 @@ def test_a_page_of_somebody_else_gets_nothing(port):
 
 
 @pytest.mark.parametrize(
+    ("host", "asked", "is_own"),
+    [
+        ("127.0.0.1", "127.0.0.1:7860", True),
+        ("127.0.0.1", "LocalHost:7860", True),
+        ("localhost", "[::1]:7860", True),
+        ("127.0.0.1", "192.168.0.7", False),
+        ("127.0.0.1", "evil.example", False),
+        ("127.0.0.1", "127.0.0.1.evil.example", False),
+        ("127.0.0.1", "", False),
+        ("0.0.0.0", "192.168.0.7:7860", True),
+        ("0.0.0.0", "[2001:db8::7]:7860", True),
+        ("0.0.0.0", "localhost:7860", True),
+        ("0.0.0.0", "evil.example:7860", False),
+        ("0.0.0.0", "192.168.0.7.evil.example", False),
+        ("0.0.0.0", "[192.168.0.7", False),
+        ("0.0.0.0", "", False),
+        ("My-Pc", "my-pc:7860", True),
+        ("my-pc", "192.168.0.7:7860", True),
+        ("my-pc", "evil.my-pc:7860", False),
+        ("my-pc", "evil.example", False),
+    ],
+)
+def test_the_server_is_asked_by_its_own_names_alone(host, asked, is_own):
+    from unclip.playground import hosts
+
+    assert hosts.is_own(asked, host) == is_own
+
+
+def test_a_server_for_others_answers_by_address_and_sends_other_names_away(studio):
+    with serving(studio, "0.0.0.0") as port:
+        assert request(port, "GET", "/facts", Host=f"192.168.0.7:{port}")[0] == 200
+        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
+        assert request(port, "POST", "/ask/paint", PAINT, Host="evil.example")[0] == 400
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/nothing",
@@ -300,6 +348,163 @@ def test_the_page_names_no_other_host(port):
         assert "default-src 'none'" in headers["content-security-policy"]
         text = body.decode().replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"(https?:)?//[\w-]+\.\w", text)
+
+
+# In a browser
+
+
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="no chromium here; `apt install chromium` brings one"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with (
+        playwright.sync_playwright() as driver,
+        # In a container chromium has no rights to build its sandbox.
+        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"]) as browser,
+    ):
+        yield browser
+
+
+@contextlib.contextmanager
+def opened(browser, port, **facts):
+    """Gives a server's page that is told other facts, and what it asks, held until continued."""
+    with browser.new_page() as page:
+        page.set_default_timeout(60_000)
+        held = []
+        page.route("**/facts", lambda route: route.fulfill(json=route.fetch().json() | facts))
+        page.route("**/ask/*", lambda route: held.append(route))
+        page.goto(f"http://127.0.0.1:{port}")
+        page.locator("#prompts button").first.wait_for()
+        yield page, held
+
+
+def sent(page, held):
+    """Returns what the page asks for, once it does."""
+    until = time.monotonic() + 10
+    while not held and time.monotonic() < until:
+        page.wait_for_timeout(20)
+    return held[0].request.post_data_json
+
+
+@needs_browser
+def test_enter_paints_once_however_often_it_is_pressed(browser, port):
+    with opened(browser, port) as (page, held):
+        for _ in range(4):
+            page.press("#prompt", "Enter")
+        sent(page, held)
+        assert page.locator(".sheet").count() == 1
+        assert page.is_disabled("#go")
+        held[0].continue_()
+        page.locator(".sheet:not(.waiting)").wait_for()
+        assert len(held) == 1
+        assert page.is_enabled("#go")
+
+
+@needs_browser
+def test_enter_that_ends_a_word_of_an_input_method_paints_nothing(browser, port):
+    with opened(browser, port) as (page, _):
+        enter = {"key": "Enter", "bubbles": True, "cancelable": True}
+        page.dispatch_event("#prompt", "keydown", enter | {"isComposing": True})
+        assert page.locator(".sheet").count() == 0
+        page.dispatch_event("#prompt", "keydown", enter)
+        assert page.locator(".sheet").count() == 1
+
+
+@needs_browser
+def test_the_page_paints_by_the_recipe_as_it_stands(browser, port):
+    recipe = {"guidance": 2.1, "steps": 200, "seed": str(2**53 - 1)}
+    with opened(browser, port, most_steps=250, **recipe) as (page, held):
+        page.click("#go")
+        asked = sent(page, held)
+        assert {key: asked[key] for key in recipe} == recipe | {"seed": 2**53 - 1}
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("seed", str(2**53), f"a whole number from 0 to {2**53 - 1}"),
+        ("seed", "1.5", f"a whole number from 0 to {2**53 - 1}"),
+        ("steps", "21", "a whole number from 1 to 20"),
+        ("steps", "", "a whole number from 1 to 20"),
+        ("guidance", "-0.1", "a number from 0 to 100"),
+    ],
+)
+def test_a_number_that_can_not_be_sent_is_explained(browser, port, field, value, expected):
+    with opened(browser, port) as (page, held):
+        page.fill(f"#{field}", value)
+        page.press("#prompt", "Enter")
+        said = f"{field}: {value or 'what is there'} is not allowed; expected {expected}"
+        assert page.inner_text("#error") == said
+        assert page.evaluate("document.activeElement.id") == field
+        assert (page.locator(".sheet").count(), held) == (0, [])
+        page.fill(f"#{field}", "7")
+        page.click("#go")
+        sent(page, held)
+        assert page.is_hidden("#error")
+
+
+@needs_browser
+def test_a_seed_of_the_recipe_that_is_too_large_for_a_browser_is_shown_and_refused(browser, port):
+    with opened(browser, port, seed=str(2**63 - 1)) as (page, held):
+        assert page.input_value("#seed") == str(2**63 - 1)
+        page.click("#go")
+        assert page.inner_text("#error").startswith(f"seed: {2**63 - 1} is not allowed")
+        assert held == []
+
+
+@needs_browser
+def test_every_picture_and_field_says_which_it_is_to_those_who_do_not_see_it(browser, port):
+    with opened(browser, port) as (page, held):
+        page.fill("#num", "2")
+        page.click("#go")
+        sent(page, held)
+        assert page.inner_text("[role=status]") == "Painting a red circle"
+        held.pop().continue_()
+        page.get_by_alt_text("a red circle, seed 1", exact=True).wait_for()
+        assert page.inner_text("[role=status]") == "Painted a red circle: 2 pictures"
+        assert page.locator("[aria-live]").count() == 0
+        assert page.locator("[role=status] img").count() == 0
+        for act in ("vary", "from", "to"):
+            name = f"{act} a red circle, seed 1"
+            assert page.get_by_role("button", name=name, exact=True).count() == 1
+        page.get_by_role("link", name="save a red circle, seed 1", exact=True).wait_for()
+
+        page.get_by_role("button", name="Between", exact=True, pressed=False).click()
+        page.get_by_role("button", name="Between", exact=True, pressed=True).wait_for()
+        assert page.get_by_role("button", pressed=True).count() == 1
+        assert page.get_by_label("From: a prompt").input_value() == "a red circle"
+        assert page.get_by_label("To: a prompt").input_value() == "a blue star"
+        page.click("#go")
+        sent(page, held)
+        held.pop().continue_()
+        page.get_by_alt_text("a red circle → a blue star, seed 0, 100%", exact=True).wait_for()
+
+
+@needs_browser
+def test_a_file_that_has_the_focus_shows_it(browser, port):
+    with opened(browser, port) as (page, _):
+        page.get_by_role("button", name="Vary", exact=True).click()
+        outline = "getComputedStyle(document.querySelector('#source .file')).outlineStyle"
+        assert page.evaluate(outline) == "none"
+        page.get_by_label("Picture: choose a file").focus()
+        assert page.evaluate(outline) == "solid"
+
+
+@needs_browser
+def test_what_noise_of_its_own_does_not_heed_can_not_be_changed(browser, port):
+    with opened(browser, port) as (page, _):
+        page.get_by_role("button", name="Vary", exact=True).click()
+        assert page.is_enabled("#guidance")
+        page.check("#own_noise")
+        assert page.is_disabled("#guidance")
+        assert page.is_disabled("#steps")
+        page.get_by_role("button", name="Paint", exact=True, pressed=False).click()
+        assert page.is_enabled("#guidance")
 
 
 # The command
@@ -369,16 +574,21 @@ def test_where_nothing_is_trained_it_paints_with_what_came_with_the_code_and_say
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no chromium here; `apt install chromium` brings one")
-def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_what_listens_for_others_is_reached_by_address_and_by_no_other_name(tmp_path):
+    with playing(tmp_path, "--from", PRETRAINED, "--host", "0.0.0.0") as (_, address):
+        port = int(address.rpartition(":")[2])
+        assert request(port, "GET", "/facts")[0] == 200
+        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
+
+
+@pytest.mark.slow
+@needs_browser
+def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(browser, tmp_path):
     with (
         playing(tmp_path, "--from", PRETRAINED) as (_, address),
-        playwright.sync_playwright() as driver,
-        # In a container chromium has no rights to build its sandbox.
-        driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"]) as browser,
+        browser.new_page() as page,
     ):
-        page, asked, troubles = browser.new_page(), [], []
+        asked, troubles = [], []
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: troubles.append(message.text))
@@ -386,7 +596,7 @@ def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(tmp_path
 
         def paint(verb, sheets):
             """Presses the button, and returns the pictures of the newest of so many sheets."""
-            page.click(f"[role=tab][data-verb={verb}]")
+            page.click(f".tabs [data-verb={verb}]")
             page.click("#go")
             page.locator(".sheet:not(.waiting)").nth(sheets - 1).wait_for()
             shown = page.locator(".sheet >> nth=0 >> figure img")

@@ -13,7 +13,6 @@ from unclip.errors import UserError
 from unclip.layout import models_in
 
 PRETRAINED = REPOSITORY / "pretrained"
-OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def play(host: str, port: int, *, rev: str | None, source: Path | None) -> None:
@@ -79,16 +78,15 @@ def _serve(listener: socket.socket, host: str, folder: Path, notice: str) -> Non
 
     from unclip.commands.common import open_system
     from unclip.playground.app import make_app
+    from unclip.playground.hosts import OWN_NAMES
     from unclip.playground.studio import Studio
 
     sample = recipe_of(folder).sample
     system, machine = open_system(folder, sample.precision)
-    is_private = host in OWN_NAMES
-    hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if is_private else ["*"]
-    app = make_app(Studio(system, sample, machine), notice, hosts)
+    app = make_app(Studio(system, sample, machine), notice, host)
     port = listener.getsockname()[1]
     typer.echo(notice)
-    if not is_private:
+    if host not in OWN_NAMES:
         typer.echo(f"--host {host}: whoever reaches this machine can paint here", err=True)
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"Open http://{shown}:{port}  (Ctrl-C ends it)")

@@ -7,12 +7,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from unclip.errors import UserError
+from unclip.playground.hosts import OnlyOwnNames
 from unclip.playground.studio import Studio
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -30,14 +30,13 @@ POLICY = (
 )
 
 
-def make_app(studio: Studio, notice: str, hosts: list[str]) -> Starlette:
+def make_app(studio: Studio, notice: str, host: str) -> Starlette:
     """Returns the application.
 
     Args:
         studio: paints.
         notice: what paints, for the head of the page.
-        hosts: the names by which the server may be asked for; a page of somebody else's that finds
-            its way to this address under its own name is sent away. "*" is any.
+        host: the address or name that is listened on, which says by what names it may be asked for.
     """
     facts = studio.facts() | {"notice": notice}
     verbs = {name: getattr(studio, name) for name in ("paint", "vary", "interpolate", "trajectory")}
@@ -70,7 +69,7 @@ def make_app(studio: Studio, notice: str, hosts: list[str]) -> Starlette:
             Route("/ask/{verb}", answer, methods=["POST"]),
             Route("/{name}", page),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        middleware=[Middleware(OnlyOwnNames, host=host)],
     )
 
 

@@ -42,6 +42,7 @@ from unclip.tokenizer import tokenize
 
 MOST_PICTURES = 16  # of a request; nobody at a page waits for more
 MOST_STEPS = 250
+MOST_SEED = 2**53 - 1  # on the page: a browser rounds larger whole numbers
 MOMENTS = 10  # of the reverse diffusion
 
 Steps = Annotated[Count, Field(le=MOST_STEPS)]
@@ -116,14 +117,16 @@ class Studio:
         self._painting = threading.Lock()
 
     def facts(self) -> dict[str, Any]:
-        """Returns what the page has to know: prompts, bounds, and where its sliders stand."""
+        """Returns what the page has to know: prompts, bounds, and the recipe's own values."""
         return {
             "prompts": self.system.prompts,
             "words": sorted(self.system.words),
             "checkpoints": self.system.hashes,
             "most_pictures": MOST_PICTURES,
             "most_steps": min(MOST_STEPS, self.system.decoder_diffusion.num_timesteps),
-            "seed": self.sample.seed,
+            "most_guidance": Paint.model_json_schema()["properties"]["guidance"]["maximum"],
+            "most_seed": MOST_SEED,
+            "seed": str(self.sample.seed),  # may be more than that, and is shown as it is
             "guidance": self.sample.guidance,
             "steps": self.sample.steps,
         }

@@ -10,13 +10,15 @@ let words = new Set();
 
 // A place for a picture (base64), and where it allows one, for a prompt.
 class Slot {
-  constructor(id) {
+  constructor(id, name) {
     this.root = find(`#${id}`);
     this.root.append(copyOf("slot"));
     this.image = find("img", this.root);
     this.text = find("input[type=text]", this.root);
     this.frame = find(".frame", this.root);
     this.picture = null;
+    this.text.setAttribute("aria-label", `${name}: a prompt`);
+    find("input[type=file]", this.root).setAttribute("aria-label", `${name}: choose a file`);
     this.text.addEventListener("input", () => this.text.value && this.show(null));
     find("input[type=file]", this.root).addEventListener("change", (event) => {
       if (event.target.files[0]) this.read(event.target.files[0]);
@@ -56,12 +58,14 @@ class Slot {
   }
 }
 
-const slots = { source: new Slot("source"), start: new Slot("start"), end: new Slot("end") };
+const slots = {
+  source: new Slot("source", "Picture"), start: new Slot("start", "From"), end: new Slot("end", "To"),
+};
 
 function choose(verb) {
   form.dataset.verb = verb;
-  for (const tab of findAll("[role=tab]")) {
-    tab.setAttribute("aria-selected", String(tab.dataset.verb === verb));
+  for (const button of findAll(".tabs button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.verb === verb));
   }
   for (const part of findAll("[data-for]")) {
     part.hidden = !part.dataset.for.split(" ").includes(verb);
@@ -75,7 +79,7 @@ function ownNoise() {
 }
 
 function showOwnNoise() {
-  for (const part of findAll(".sampling")) part.classList.toggle("off", ownNoise());
+  find("#sampling").disabled = ownNoise();
 }
 
 function showNumbers() {
@@ -93,6 +97,21 @@ function showStrangers() {
 
 function number(id) {
   return Number(find(`#${id}`).value);
+}
+
+function wrongNumber() {
+  return findAll("input[type=number]", form).find((input) => !input.checkValidity());
+}
+
+// As the server says it; what is no number at all, a browser does not tell.
+function mistake({ id, value, min, max, step }) {
+  const kind = step === "any" ? "number" : "whole number";
+  return `${id}: ${value || "what is there"} is not allowed; expected a ${kind} from ${min} to ${max}`;
+}
+
+function showError(line) {
+  find("#error").textContent = line;
+  find("#error").hidden = !line;
 }
 
 function request(verb) {
@@ -133,14 +152,18 @@ function use(act, url) {
   form.scrollIntoView({ block: "nearest" });
 }
 
+// Who does not see a picture is told its prompt and seed: "vary a red circle, seed 3".
 function card(picture, name) {
   const part = copyOf("card");
   const url = `data:image/png;base64,${picture.png}`;
   find("img", part).src = url;
-  find("img", part).alt = picture.caption;
+  find("img", part).alt = `${name}, ${picture.caption}`;
   find("figcaption", part).textContent = picture.caption;
   find("a", part).href = url;
   find("a", part).download = `${name} ${picture.caption}`.replace(/[^\p{L}\p{N}]+/gu, "-") + ".png";
+  for (const action of findAll(".actions > *", part)) {
+    action.setAttribute("aria-label", `${action.textContent} ${name}, ${picture.caption}`);
+  }
   for (const button of findAll("[data-act]", part)) {
     button.addEventListener("click", () => use(button.dataset.act, url));
   }
@@ -149,28 +172,35 @@ function card(picture, name) {
 
 async function submit(event) {
   event.preventDefault();
+  if (find("#go").disabled) return; // Enter comes here too
+  const wrong = wrongNumber();
+  showError(wrong ? mistake(wrong) : "");
+  if (wrong) return wrong.focus();
   const verb = form.dataset.verb, asked = request(verb), name = title(verb);
   const sheet = copyOf("sheet").firstElementChild;
   const how = ownNoise() ? "own noise" : `guidance ${asked.guidance} · ${asked.steps} steps`;
   find("h2", sheet).textContent = name;
   find(".how", sheet).textContent = "painting …";
-  sheet.classList.toggle("way", ["interpolate", "trajectory"].includes(verb));
+  const isWay = ["interpolate", "trajectory"].includes(verb);
+  sheet.classList.toggle("way", isWay);
   sheet.classList.add("waiting");
   find("#empty")?.remove();
   find("#results").prepend(sheet);
   find("#go").disabled = true;
-  find("#error").hidden = true;
+  find("#status").textContent = `Painting ${name}`;
   const started = performance.now();
   try {
     const pictures = await ask(verb, asked);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     find(".how", sheet).textContent = `seed ${asked.seed} · ${how} · ${seconds} s`;
-    find(".pictures", sheet).append(...pictures.map((picture) => card(picture, name)));
+    const each = isWay ? `${name}, seed ${asked.seed}` : name;
+    find(".pictures", sheet).append(...pictures.map((picture) => card(picture, each)));
+    find("#status").textContent = `Painted ${name}: ${pictures.length} pictures`;
     for (const old of findAll(".sheet").slice(MOST_SHEETS)) old.remove();
   } catch (error) {
     sheet.remove();
-    find("#error").textContent = error.message;
-    find("#error").hidden = false;
+    find("#status").textContent = "";
+    showError(error.message);
   } finally {
     sheet.classList.remove("waiting");
     find("#go").disabled = false;
@@ -182,8 +212,10 @@ async function start() {
   words = new Set(facts.words);
   find("#notice").textContent = facts.notice;
   find("#num").max = facts.most_pictures;
-  find("#steps").max = Math.min(100, facts.most_steps);
-  for (const id of ["seed", "guidance", "steps"]) find(`#${id}`).value = facts[id];
+  for (const id of ["seed", "guidance", "steps"]) {
+    find(`#${id}`).max = facts[`most_${id}`];
+    find(`#${id}`).value = facts[id];
+  }
   find("#prompt").value = facts.prompts[0];
   slots.start.text.value = facts.prompts[0];
   slots.end.text.value = facts.prompts[facts.prompts.length - 1];
@@ -201,13 +233,13 @@ async function start() {
   choose("paint");
 }
 
-for (const tab of findAll("[role=tab]")) tab.addEventListener("click", () => choose(tab.dataset.verb));
+for (const button of findAll(".tabs button")) button.addEventListener("click", () => choose(button.dataset.verb));
 form.addEventListener("input", showNumbers);
 form.addEventListener("submit", submit);
 find("#own_noise").addEventListener("change", showOwnNoise);
 find("#prompt").addEventListener("input", showStrangers);
 find("#prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     form.requestSubmit();
   }
