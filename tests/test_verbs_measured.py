@@ -121,7 +121,7 @@ def test_inverted_pictures_come_back_and_led_away_they_stay_what_they_are(measur
     tell("vary --invert --eta 0, error", error(back, pictures))
     assert error(back, pictures).max() < 0.05
     away = measured.paint(inverted, solver_of(vary_changes({}, invert=True)))
-    assert tell("vary --invert, same", measured.seen(away) == measured.seen(pictures)) >= 0.8
+    assert tell("vary --invert, same", measured.seen(away) == measured.seen(pictures)) >= 0.85
     tell("vary --invert, difference", error(away, pictures))
     assert error(away, pictures).min() > 0.005
 
@@ -130,7 +130,7 @@ def test_variations_from_other_noise_are_mostly_what_they_were_and_none_is_the_s
     latents = [latent_of(measured.system, picture, 0) for picture in measured.pictures]
     painted, seen = measured.paint(latents, solver_of({})), measured.seen(measured.pictures)
     tell("the judge is right about real pictures", seen == measured.wanted(measured.captions))
-    assert tell("vary, same", measured.seen(painted) == seen) >= 0.7
+    assert tell("vary, same", measured.seen(painted) == seen) >= 0.8
     tell("vary, difference", error(painted, measured.pictures))
     assert error(painted, measured.pictures).min() > 0.005
 
@@ -150,10 +150,10 @@ def test_edits_reach_the_class_of_the_caption_that_is_wanted(measured):
     latents = [varied(latent_of(measured.system, p, i), 1)[0] for i, p in pictures]
     painted = measured.paint(edits(measured, latents), solver_of({}))
     wanted = measured.wanted(targets_of(measured))
-    assert tell("edit, reached", measured.seen(painted) == wanted) >= 0.7
+    assert tell("edit, reached", measured.seen(painted) == wanted) >= 0.75
 
 
 def test_edits_from_the_pictures_own_noise_reach_it_in_the_greater_part(measured, inverted):
     painted = measured.paint(edits(measured, inverted), solver_of(ddim_changes({}, invert=True)))
     wanted = measured.wanted(targets_of(measured))[:INVERTED]
-    assert tell("edit --invert, reached", measured.seen(painted) == wanted) > 0.5
+    assert tell("edit --invert, reached", measured.seen(painted) == wanted) > 0.6
