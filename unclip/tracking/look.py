@@ -1,7 +1,6 @@
 """Whether the store can be used, found out in no time: nothing is made, mended or upgraded."""
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -58,22 +57,15 @@ def _look_at_database(database: Path) -> str:
     return "can be used"
 
 
-def newest_schema() -> str:
-    """Returns the version of the databases that the installed MLflow makes, without importing it.
+def newest_schema() -> str | None:
+    """Returns the version of the databases that the installed MLflow makes, as alembic knows it."""
+    from alembic.script import ScriptDirectory  # MLflow's own tool for its tables; slow to import
 
-    Each of its migrations names the one that it follows; the newest is followed by none.
-    """
     package = find_spec("mlflow")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("No module named 'mlflow'")
-    folder = Path(package.origin).parent / "store" / "db_migrations" / "versions"
-    code = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*_*.py"))
-    made, followed = (
-        set(re.findall(rf'^{name} = "(\w+)"', code, re.MULTILINE))
-        for name in ("revision", "down_revision")
-    )
-    (newest,) = made - followed
-    return str(newest)
+    migrations = Path(package.origin).parent / "store" / "db_migrations"
+    return ScriptDirectory(str(migrations)).get_current_head()
 
 
 def _look_at_server(uri: str) -> str:
