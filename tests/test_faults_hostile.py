@@ -704,7 +704,7 @@ def check_prompt(prompt: str, text_length: int) -> None:
     assert mask[0, :count].all()
     row = tokens[0].tolist()
     assert (row[0], row[count - 1], set(row[count:]) <= {0}) == (2, 3, True)
-    assert bytes(row[1 : count - 1]).decode() == prompt
+    assert bytes(row[1 : count - 1]).decode() == prompt.lower()
     (slug,) = slugs([prompt])
     assert re.fullmatch(r"[\w-]+", slug)
     assert len(slug.encode()) <= 200
