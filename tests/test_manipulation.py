@@ -179,9 +179,10 @@ def test_an_edit_adds_what_the_prior_sees_between_its_captions():
         assert (each.seed, each.x_T) == (first.seed, first.x_T)
 
 
-def test_an_edit_to_the_same_caption_is_refused():
+@pytest.mark.parametrize("caption", ["a red circle", "A Red circle"])
+def test_an_edit_to_the_same_caption_is_refused(caption):
     with pytest.raises(UserError, match="'a red circle': is what the picture is said to show"):
-        edited(SYSTEM, latent(), "a red circle", "a red circle", 0.5, 2, SETTINGS)
+        edited(SYSTEM, latent(), caption, "a red circle", 0.5, 2, SETTINGS)
 
 
 # Painting

@@ -119,7 +119,7 @@ def edited(
             steps.
     """
     assert frames >= 2, f"frames: a way has two ends, not {frames}"
-    if caption == wanted:
+    if caption.lower() == wanted.lower():  # as CLIP reads them
         raise UserError(
             f"{wanted!r}: is what the picture is said to show; expected another caption; change one"
         )
