@@ -1,7 +1,8 @@
 """The peer: training and painting as Hugging Face's diffusers does them, at equal FLOPs.
 
-The step is the plain one of its text-to-image training script (autocast, AdamW, clipping, EMA), the
-painting is the loop of its pipelines. Pictures are already in memory, which spares it a DataLoader.
+The step is the plain one of its text-to-image training script (autocast, AdamW, clipping, EMA), with
+the fused and foreach kernels that ours has too; the painting is the loop of its pipelines. Pictures are
+already in memory, which spares it a DataLoader.
 """
 
 from collections.abc import Callable
@@ -61,9 +62,9 @@ def _training_step(
     """Returns a function that does one training step as their scripts do it."""
     images, embeds = pictures
     optimizer = torch.optim.AdamW(
-        peer.parameters(), lr=decoder.lr, weight_decay=decoder.weight_decay
+        peer.parameters(), lr=decoder.lr, weight_decay=decoder.weight_decay, fused=True
     )
-    ema = EMAModel(peer.parameters(), decay=decoder.ema_decay)
+    ema = EMAModel(peer.parameters(), decay=decoder.ema_decay, foreach=True)
     kind = PREDICTION_TYPES[decoder.prediction_type]
     scheduler: Any = DDPMScheduler(decoder.num_timesteps, prediction_type=kind)
     autocast = torch.autocast(device, DTYPES[precision], enabled=precision == "bf16")
