@@ -118,7 +118,8 @@ install() {
         say "No NVIDIA GPU? About a quarter of that: Ctrl-C, then" \
             "make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
     fi
-    # pip unpacks into TMPDIR; here it is on the disk that must be large enough anyway.
+    # pip unpacks into TMPDIR; here it is on the disk that must be large enough anyway. Python compiles a
+    # file when it is first imported, and most never are.
     rm -rf .venv/tmp
     mkdir .venv/tmp
     show_progress &
@@ -127,7 +128,7 @@ install() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     TMPDIR=$root/.venv/tmp "$python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
-        --requirement "$wanted" || stop "pip could not install the packages; its own words stand above." \
+        --no-compile --requirement "$wanted" || stop "pip could not install the packages; its own words stand above." \
         "Network down? Run the same again later. No torch for Python $version? Name another:" \
         "make run PYTHON=python3.13"
     stop_progress
