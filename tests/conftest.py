@@ -25,6 +25,23 @@ def trained(tmp_path_factory):
         return Workspace.at(tmp_path_factory.mktemp("trained")).run(*stages)
 
 
+@pytest.fixture(scope="session")
+def reproduced_once(tmp_path_factory):
+    """A small repository in which `dvc repro` and an experiment have run. To be copied only."""
+    from reproduced import reproduced_once
+
+    return reproduced_once(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def _any_precision() -> None:
+    """Makes Accelerate forget the one precision that it allows a process."""
+    if "accelerate.state" in sys.modules:
+        from workspace import forget_accelerator
+
+        forget_accelerator()
+
+
 @pytest.fixture
 def on_cpu(monkeypatch) -> None:
     """Stages run on the CPU and tell MLflow nothing."""

@@ -16,6 +16,7 @@ from dag import REPO, STAGES, outs
 from dvc_repo import Lab, stages_run
 from mlflow_tables import Row, rows
 from PIL import Image
+from reproduced import small_clone
 from tiny_params import leaves, tiny_params, write_params
 
 pytestmark = pytest.mark.slow
@@ -25,14 +26,6 @@ PROMPT = "a large red circle"
 PAINTED = ["sample", "paint_controls", "evaluate", "sweep", "report"]
 
 
-def clone(folder: Path) -> Lab:
-    """A clone of this repository with tiny params, in which nothing is made yet."""
-    lab = Lab.cloned(REPO, folder / "lab")
-    write_params(lab.root / "params.yaml", tiny_params())
-    lab.start_git()
-    return lab
-
-
 def checkpoints(lab: Lab) -> dict[str, str]:
     """kind → SHA-256 of its weight file."""
     files = {kind: lab.root / "models" / kind / "model.safetensors" for kind in KINDS}
@@ -40,20 +33,20 @@ def checkpoints(lab: Lab) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def clones(tmp_path_factory) -> tuple[Lab, Lab]:
-    """Two clones in two folders, made at once, so that nobody edits between them."""
-    return clone(tmp_path_factory.mktemp("here")), clone(tmp_path_factory.mktemp("elsewhere"))
+def fresh(tmp_path_factory) -> Lab:
+    """A clone in which nothing is made."""
+    return small_clone(tmp_path_factory.mktemp("elsewhere") / "lab")
 
 
 @pytest.fixture(scope="module")
-def untrained(clones) -> subprocess.CompletedProcess[str]:
+def untrained(fresh) -> subprocess.CompletedProcess[str]:
     """What the command line answers who wants to paint before anything is trained."""
-    return clones[0].call("python", "cli.py", "sample", PROMPT)
+    return fresh.call("python", "cli.py", "sample", PROMPT)
 
 
 @dataclass(frozen=True)
-class Reproduced:
-    """A repository after its first `dvc repro`, with what was to be seen right then."""
+class Seen:
+    """A reproduced repository, with what was to be seen before any further experiment."""
 
     lab: Lab
     said: str
@@ -65,17 +58,16 @@ class Reproduced:
 
 
 @pytest.fixture(scope="module")
-def reproduced(clones, untrained) -> Reproduced:
-    lab, _ = clones
-    said = lab.run("dvc", "repro")
+def reproduced(reproduced_once, tmp_path_factory) -> Seen:
+    copy = reproduced_once.copied(tmp_path_factory.mktemp("here") / "lab")
+    lab = copy.lab
     records, stage_runs = (
-        rows(lab.root, "unclip"),
-        rows(lab.root, "unclip-stages"),
+        [row for row in rows(lab.root, experiment) if "dvc_exp" not in row.tags]
+        for experiment in ("unclip", "unclip-stages")
     )
-    lab.commit("Reproduce")
-    return Reproduced(
+    return Seen(
         lab=lab,
-        said=said,
+        said=copy.said,
         said_again=lab.run("dvc", "repro"),
         changed_again=lab.run("git", "status", "--porcelain"),
         checkpoints=checkpoints(lab),
@@ -93,11 +85,11 @@ class Experiment:
 
 
 @pytest.fixture(scope="module")
-def experiments(reproduced) -> dict[str, Experiment]:
+def experiments(reproduced, reproduced_once) -> dict[str, Experiment]:
     """Three experiments by name, one after another; the first one in a temporary workspace."""
-    lab, found = reproduced.lab, {}
+    lab = reproduced.lab
+    found = {"aside": Experiment(reproduced_once.experiment_said, reproduced.checkpoints)}
     for name, *options in (
-        ("aside", "--temp", "-S", "decoder.lr=3e-4"),
         ("guided", "-S", "sample.guidance=4"),
         ("judged-anew", "-S", "evaluate.seed=1"),
     ):
@@ -107,11 +99,11 @@ def experiments(reproduced) -> dict[str, Experiment]:
 
 
 @pytest.fixture(scope="module")
-def twin(clones) -> Lab:
-    """The other clone, its models trained from nothing, without MLflow."""
-    _, lab = clones
-    lab.run("dvc", "repro", "train_prior", "train_decoder", "train_judge", UNCLIP_TRACKING="off")
-    return lab
+def twin(fresh, untrained) -> Lab:
+    """That clone, its models trained from nothing, without MLflow."""
+    trainings = ("train_prior", "train_decoder", "train_judge")
+    fresh.run("dvc", "repro", *trainings, UNCLIP_TRACKING="off")
+    return fresh
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_grey_pictures_are_seen_as_grey_ones_in_colour(named):
 
 @pytest.mark.slow
 def test_the_distance_is_that_of_torchmetrics_and_of_the_definition(named):
-    painted, real = pictures(40, seed=1), pictures(60, seed=2) // 2
+    painted, real = pictures(16, seed=1), pictures(24, seed=2) // 2
     network = Inception.open()
     features = network.features(painted, "painted"), network.features(real, "reference")
     found = FrechetReference.of(features[1]).distance(features[0])
@@ -125,8 +125,9 @@ def test_the_distance_is_that_of_torchmetrics_and_of_the_definition(named):
 def test_evaluate_adds_the_distance_and_its_floor(trained, named, tmp_path):
     from test_stages_training import copy_of
 
-    workspace = copy_of(trained, tmp_path / "copy", evaluate={"inception": True})
-    workspace.run("paint_controls", "evaluate")
+    sections = {"sample": {"num_judged": 32}, "evaluate": {"inception": True}}
+    workspace = copy_of(trained, tmp_path / "copy", **sections)
+    workspace.run("sample", "paint_controls", "evaluate")
     found = json.loads(workspace.layout.metrics("evaluate").read_text())
     data, network = Prepared(workspace.layout.prepared), Inception.open()
     captions = np.load(workspace.layout.judged / "caption_index.npy")

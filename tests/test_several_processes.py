@@ -1,12 +1,15 @@
 """Trainings that two processes share, for real: gloo on the CPU, tiny networks."""
 
 import csv
+import functools
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,14 @@ SHARED = ("train_clip", "train_prior", "train_decoder")
 TWO = {"UNCLIP_PROCESSES": "2", "UNCLIP_THREADS": "2", "UNCLIP_TRACKING": "off"}
 ONE = {"UNCLIP_TRACKING": "off"}
 STEPS = 40
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A repository in which two processes have shared a training, and what they said."""
+
+    lab: Lab
+    said: str
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +83,18 @@ def start(lab: Lab, stage: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def in_two(alone, tmp_path_factory) -> Callable[[str], Shared]:
+    """Gives a training as two processes have done it; each is done once."""
+
+    @functools.cache
+    def trained(stage: str) -> Shared:
+        lab = copied(alone, tmp_path_factory.mktemp("in-two") / stage)
+        return Shared(lab, train(lab, stage, **TWO))
+
+    return trained
+
+
 def curve(lab: Lab, stage: str) -> list[dict[str, float]]:
     """The rows of a training's history."""
     with (lab.root / "history" / f"{stage}.csv").open(newline="") as stream:
@@ -82,9 +105,8 @@ def curve(lab: Lab, stage: str) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("stage", SHARED)
-def test_two_processes_train_as_one_does_at_the_same_batch(alone, tmp_path, stage):
-    shared = copied(alone, tmp_path / "shared")
-    said = train(shared, stage, **TWO)
+def test_two_processes_train_as_one_does_at_the_same_batch(alone, in_two, stage):
+    shared, said = in_two(stage).lab, in_two(stage).said
     assert said.count(f"{stage}: {STEPS}/{STEPS}") == 1, said  # one of them shows progress
     ours, theirs = curve(shared, stage), curve(alone, stage)
     assert len(ours) == len(theirs) == STEPS
@@ -99,13 +121,10 @@ def test_two_processes_train_as_one_does_at_the_same_batch(alone, tmp_path, stag
     assert digest(shared, stage) != digest(alone, stage)  # sums are rounded in another order
 
 
-def test_two_processes_give_the_same_bytes_every_time(alone, tmp_path):
-    found = []
-    for name in ("first", "second"):
-        lab = copied(alone, tmp_path / name)
-        train(lab, "train_clip", **TWO)
-        found.append(digest(lab, "train_clip"))
-    assert found[0] == found[1]
+def test_two_processes_give_the_same_bytes_every_time(alone, in_two, tmp_path):
+    again = copied(alone, tmp_path / "again")
+    train(again, "train_clip", **TWO)
+    assert digest(again, "train_clip") == digest(in_two("train_clip").lab, "train_clip")
 
 
 def test_dvc_and_mlflow_know_a_shared_training_as_any_other(alone, tmp_path):
@@ -132,12 +151,11 @@ def test_dvc_and_mlflow_know_a_shared_training_as_any_other(alone, tmp_path):
     ],
     ids=["torchrun", "accelerate launch"],
 )  # fmt: skip
-def test_other_launchers_give_the_same_bytes(alone, tmp_path, launcher):
-    ours, theirs = (copied(alone, tmp_path / name) for name in ("ours", "theirs"))
-    train(ours, "train_prior", **TWO)
+def test_other_launchers_give_the_same_bytes(alone, in_two, tmp_path, launcher):
+    theirs = copied(alone, tmp_path / "theirs")
     remove_outs(theirs, "train_prior")
     theirs.run(sys.executable, "-m", *launcher, "-m", "stages.train_prior", **TWO)
-    assert digest(theirs, "train_prior") == digest(ours, "train_prior")
+    assert digest(theirs, "train_prior") == digest(in_two("train_prior").lab, "train_prior")
 
 
 def test_the_judge_learns_in_one_process(alone, tmp_path):
@@ -262,8 +280,8 @@ def test_a_loss_that_is_not_finite_is_one_line(alone, tmp_path):
 @pytest.fixture
 def longer(alone, tmp_path) -> Lab:
     """A repository whose decoder trains for a while and saves its state twice a second."""
-    params = changed_params(train_steps=400, val_every=100)
-    params["decoder"]["paint_every"] = 100
+    params = changed_params(train_steps=160, val_every=40)
+    params["decoder"]["paint_every"] = 40
     return saving_often(copied(alone, tmp_path / "longer", params))
 
 

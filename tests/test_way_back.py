@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from dag import REPO
 from dvc_repo import Lab
 from mlflow_tables import rows
 from PIL import Image
@@ -53,18 +52,13 @@ class Painted:
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory) -> Painted:
+def painted(reproduced_once, tmp_path_factory) -> Painted:
     folder = tmp_path_factory.mktemp("way-back")
-    lab = Lab.cloned(REPO, folder / "lab")
-    params = tiny_params()
-    write_params(lab.root / "params.yaml", params)
-    lab.start_git()
+    lab = reproduced_once.copied(folder / "lab").lab
     lab.run("dvc", "remote", "add", "--default", "store", str(folder / "remote"))
-    lab.run("dvc", "repro")
-    lab.commit("Reproduce")
-    lab.run("dvc", "exp", "run", "--temp", "--name", "aside", "-S", "decoder.lr=3e-4")
     first = paint(lab, folder / "first", "--num", "3", "--seed", "5")
     aside = paint(lab, folder / "aside", "--num", "3", "--rev", "aside")
+    params = tiny_params()
     params["prior"]["lr"] = 2e-4
     write_params(lab.root / "params.yaml", params)
     lab.run("dvc", "repro", "sample")
