@@ -33,9 +33,9 @@ def reproduced_once(tmp_path_factory):
     return reproduced_once(tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _any_precision() -> None:
-    """Makes Accelerate forget the one precision that it allows a process."""
+    """Lets a module's tests use another precision than those before them have used."""
     if "accelerate.state" in sys.modules:
         from workspace import forget_accelerator
 

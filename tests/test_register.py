@@ -437,7 +437,8 @@ def server(registered):
             pytest.fail(log.read_text())
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
