@@ -1,8 +1,8 @@
 """The peer: training and painting as Hugging Face's diffusers does them, at equal FLOPs.
 
-The step is the plain one of its text-to-image training script (autocast, AdamW, clipping, EMA), with
-the fused and foreach kernels that ours has too; the painting is the loop of its pipelines. Pictures are
-already in memory, which spares it a DataLoader.
+The step is the plain one of its text-to-image training script (autocast, AdamW, clipping, EMA),
+with the fused and foreach kernels that ours has too; the painting is the loop of its pipelines.
+Pictures are already in memory, which spares it a DataLoader.
 """
 
 from collections.abc import Callable

@@ -106,9 +106,7 @@ def followed(reproduced_once, tmp_path_factory) -> Iterator[Followed]:
                 servers.append(start(lab, command))
                 wait_for_server(port)
                 continue
-            t0 = time.time()
             found.said[block] = lab.run("bash", "-euc", command)
-            print(round(time.time() - t0, 1), block, file=sys.__stderr__)
             if "dvc queue start" in block:
                 wait_for_queue(lab)
                 known = ("", EXPERIMENT)

@@ -56,6 +56,7 @@ def painted(reproduced_once, tmp_path_factory) -> Painted:
     folder = tmp_path_factory.mktemp("way-back")
     lab = reproduced_once.copied(folder / "lab").lab
     lab.run("dvc", "remote", "add", "--default", "store", str(folder / "remote"))
+    lab.run("dvc", "push")
     first = paint(lab, folder / "first", "--num", "3", "--seed", "5")
     aside = paint(lab, folder / "aside", "--num", "3", "--rev", "aside")
     params = tiny_params()
@@ -64,7 +65,7 @@ def painted(reproduced_once, tmp_path_factory) -> Painted:
     lab.run("dvc", "repro", "sample")
     lab.commit("Another prior")
     last = paint(lab, folder / "last", "--num", "1", "--guidance", "2.5")
-    lab.run("dvc", "push", "--all-commits")
+    lab.run("dvc", "push")
     return Painted(lab, first, aside, last, folder / "remote")
 
 
