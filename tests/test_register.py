@@ -504,6 +504,17 @@ def test_the_code_in_the_documentation_does_what_it_says(server, registered, tmp
 
 
 @pytest.mark.slow
+def test_the_request_in_the_documentation_is_answered(server):
+    text = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^```sh\n(curl .*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    command = command.replace("http://127.0.0.1:5001", server)
+    done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=True)
+    predictions = json.loads(done.stdout)["predictions"]
+    assert [(each["prompt"], each["seed"]) for each in predictions] == [(PROMPT, 7), (PROMPT, 8)]
+    assert all(pixels(each).shape[:2] == (32, 32) for each in predictions)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "why"),
     [
