@@ -8,16 +8,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("UNCLIP_THREADS", "1")
 
 
-LONGEST = ("test_sharing.py", "test_several_processes.py")  # minutes each, in one worker
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the slow tests first, so that at the end no worker waits for another's long module."""
-
-    def place(item: pytest.Item) -> tuple[bool, bool]:
-        return item.get_closest_marker("slow") is None, item.path.name not in LONGEST
-
-    items.sort(key=place)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
