@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dag import REPO
+from pages import blocks
 from PIL import Image
 from test_cli import pictures
 
@@ -312,9 +313,10 @@ def test_the_page_of_the_verbs_makes_its_pictures_by_its_commands(tmp_path):
     for name in ("cli.py", "pretrained"):
         (tmp_path / name).symlink_to(REPO / name)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     made = {}
-    for block, shown in zip(blocks, [None, *re.findall(r"\]\(images/(.*?)\)", page)], strict=True):
+    for block, shown in zip(
+        blocks("docs/verbs.md"), [None, *re.findall(r"\]\(images/(.*?)\)", page)], strict=True
+    ):
         done = subprocess.run(
             block, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
         )

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from dag import REPO, STAGES
 from dvc_repo import Lab, stages_run
+from pages import blocks
 from PIL import Image
 from tiny_params import tiny_params, write_params
 
@@ -17,8 +18,7 @@ PAGE = REPO / "docs" / "own-data.md"
 
 def commands() -> list[str]:
     """The commands of the page."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks("docs/own-data.md") for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")

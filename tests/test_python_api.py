@@ -9,6 +9,7 @@ import pytest
 import torch
 from dag import REPO
 from dvc_repo import Lab
+from pages import blocks
 from PIL import Image
 from systems import random_system
 from tiny_params import tiny_params, write_params
@@ -217,8 +218,7 @@ def test_the_example_paints_three_sheets(tmp_path):
 
 
 def test_the_readmes_python_runs_as_it_stands(trained, monkeypatch):
-    readme = (REPO / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (code,) = blocks("README.md", "python")
     monkeypatch.chdir(trained.layout.root)
     threads, names = torch.get_num_threads(), {}
     exec(code, names)

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from dag import REPO
 from import_graph import import_closure, imported_packages
+from pages import blocks
 from PIL import Image
 
 from unclip.card import model_card
@@ -483,8 +484,7 @@ def test_the_server_paints_what_the_command_line_paints(server, tmp_path):
 
 @pytest.mark.slow
 def test_the_code_in_the_documentation_does_what_it_says(server, registered, tmp_path):
-    text = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
-    asking, loading = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    asking, loading = blocks("docs/serving.md", "python")
     loading += "\nprint([picture['seed'] for picture in pictures])"
     settings = {"MLFLOW_TRACKING_URI": f"sqlite:///{registered}/mlflow.db"}
     said = [
@@ -505,8 +505,7 @@ def test_the_code_in_the_documentation_does_what_it_says(server, registered, tmp
 
 @pytest.mark.slow
 def test_the_request_in_the_documentation_is_answered(server):
-    text = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^```sh\n(curl .*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    (command,) = [block for block in blocks("docs/serving.md") if block.startswith("curl ")]
     command = command.replace("http://127.0.0.1:5001", server)
     done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=True)
     predictions = json.loads(done.stdout)["predictions"]

@@ -6,8 +6,8 @@ import subprocess
 import urllib.request
 
 import pytest
-from dag import REPO
 from dvc_repo import Lab
+from pages import blocks
 from reproduced import EXPERIMENT
 
 pytestmark = pytest.mark.slow
@@ -15,9 +15,8 @@ pytestmark = pytest.mark.slow
 
 def commands(words: str) -> list[str]:
     """The commands of the page that begin with these words."""
-    text = (REPO / "docs" / "serving.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith(words)]
+    lines = [line for block in blocks("docs/serving.md") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(words)]
 
 
 @pytest.fixture(scope="module")

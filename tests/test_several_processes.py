@@ -3,7 +3,6 @@
 import csv
 import functools
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from dag import REPO
 from dvc_repo import Lab, stages_run
 from mlflow_tables import rows
+from pages import blocks
 from test_faults_kill import digest, remove_outs
 from tiny_params import tiny_params, write_params
 
@@ -145,8 +145,7 @@ def test_dvc_and_mlflow_know_a_shared_training_as_any_other(alone, tmp_path):
 
 def launches() -> list[str]:
     """The commands of docs/scale.md that train the prior in two processes, each its own way."""
-    text = (REPO / "docs" / "scale.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    (block,) = blocks("docs/scale.md")
     return block.splitlines()
 
 

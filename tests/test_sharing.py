@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 import signal
 import socket
 import statistics
@@ -19,22 +18,18 @@ import pytest
 from dag import REPO
 from dvc_repo import Lab, stages_run
 from mlflow_tables import Row, rows
+from pages import blocks
 from reproduced import EXPERIMENT
 from test_faults_kill import TRAININGS
 from tiny_params import tiny_params, write_params
 
+PAGE = "docs/sharing.md"
 SWEEP = [f"sweep-{i}" for i in range(1, 7)]
 SECONDS = 1800  # that a queue or a server may take on a busy machine
 
 
-def blocks() -> list[str]:
-    """The command blocks of the page."""
-    text = (REPO / "docs" / "sharing.md").read_text(encoding="utf-8")
-    return re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-
-
 def block_with(words: str) -> str:
-    (found,) = [block for block in blocks() if words in block]
+    (found,) = [block for block in blocks(PAGE) if words in block]
     return found
 
 
@@ -100,7 +95,7 @@ def followed(reproduced_once, tmp_path_factory) -> Iterator[Followed]:
     port, servers = free_port(), []
     found = Followed(lab, f"http://127.0.0.1:{port}")
     try:
-        for block in blocks():
+        for block in blocks(PAGE):
             command = block.replace("5000", str(port))
             if "mlflow server" in block:
                 servers.append(start(lab, command))
