@@ -1,0 +1,1 @@
+import unclip  # noqa: F401  # before any stage loads torch

@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from dag import REPO
 
 from unclip import machine
 from unclip.errors import UserError
@@ -104,3 +108,26 @@ def test_auto_is_half_precision_where_the_machine_has_it(
     assert (opened.device, opened.precision) == ("cpu", used)
     assert opened.accelerator.mixed_precision == ("bf16" if used == "bf16" else "no")
     forget_accelerator()
+
+
+@pytest.mark.parametrize("package", ["unclip", "stages"])
+@pytest.mark.parametrize(
+    ("name", "value", "rounds"),
+    [
+        ("PATH", os.environ["PATH"], "10000"),
+        ("GOMP_SPINCOUNT", "7", "7"),
+        ("OMP_WAIT_POLICY", "active", "None"),
+    ],
+)
+def test_threads_are_told_how_long_to_spin_before_torch_is_loaded(package, name, value, rounds):
+    code = f"import os, sys, {package}; print(os.getenv('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPO,
+        env=kept | {name: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == [rounds, "False"]
