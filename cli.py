@@ -523,7 +523,7 @@ def doctor(
 
 def main() -> None:
     """Runs the command line; what the user can mend ends in one line and status 1."""
-    from unclip.errors import UserError
+    from unclip.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 
     try:
         app()
@@ -534,6 +534,11 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that can not be written to
         said = " ".join(str(error).split())
         typer.echo(f"error: {said}; mend that and run it again", err=True)
+        sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        typer.echo(f"error: {TOO_LITTLE_MEMORY}", err=True)
         sys.exit(1)
 
 

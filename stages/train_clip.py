@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_me
 from unclip.augment import augment, drop_words, is_part_of
 from unclip.data import Prepared, PreparedSplit
 from unclip.layout import Layout
-from unclip.machine import Machine, open_machine
+from unclip.machine import Machine, open_machine, to_device
 from unclip.models.clip import CLIP
 from unclip.models.contrastive import contrastive_loss
 from unclip.npy import create_npy
@@ -33,6 +34,7 @@ MODEL_KEYS = (
     *("text_dim", "text_depth", "text_heads", "text_length", "dropout"),
 )
 EMBED_BATCH = 125  # pictures; changes speed and memory only
+READ_BATCH = 1000  # captions; likewise
 MOST_WORDS = 5000  # that the artifact names, so that unknown words of a prompt can be told
 FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
 
@@ -77,6 +79,9 @@ class Task:
         config: what CLIP is built from.
         tokens: (K, L) int64, the data set's distinct captions, on the device.
         mask: (K, L) bool.
+        batches: which pictures a step learns from.
+        train: pictures to learn.
+        val: pictures that measure the loss.
     """
 
     data: Prepared
@@ -122,8 +127,8 @@ class Task:
             crop_padding=self.clip.crop_padding,
         )
         tokens, mask, is_own = self._captions(self.train.caption_index[index], draws)
-        images = self.data.normalise(self.share.rows(pictures).to(self.machine.device))
-        own = self.share.some_of(len(tokens)).to(self.machine.device)
+        images = self.data.normalise(to_device(self.share.rows(pictures), self.machine.device))
+        own = to_device(self.share.some_of(len(tokens)), self.machine.device)
         image_embeds, text_embeds, scale = model(images, tokens[own], mask[own])
         image_embeds = self.share.gathered(image_embeds)
         text_embeds = self.share.gathered(text_embeds)[: len(tokens)]
@@ -137,20 +142,22 @@ class Task:
         whole = [self.data.captions[caption] for caption in own.tolist()]
         parts = list(dict.fromkeys(drop_words(whole, self.clip.word_dropout, draws)))
         tokens, mask = trim_padding(*tokenize(parts, self.clip.text_length))
-        device = self.machine.device
-        return tokens.to(device), mask.to(device), is_part_of(parts, whole).to(device)
+        made = (tokens, mask, is_part_of(parts, whole))
+        tokens, mask, is_own = (to_device(each, self.machine.device) for each in made)
+        return tokens, mask, is_own
 
     def _distinct(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the distinct captions (K,) of pictures and which is whose, (B, K) bool."""
         captions = own.unique()
         is_own = own[:, None] == captions
-        return captions.to(self.machine.device), is_own.to(self.machine.device)
+        device = self.machine.device
+        return to_device(captions, device), to_device(is_own, device)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss in fixed batches and, where captions are few, zero-shot accuracy."""
         assert isinstance(model, CLIP)
         embeds, own = torch.cat(list(self._embed(model, self.val))), self.val.caption_index
-        text_embeds, _ = model.encode_text(self.tokens, self.mask)
+        text_embeds = torch.cat([embeds for embeds, _ in self._read(model)])
         losses = []
         for rows in torch.arange(len(own)).split(self.clip.batch_size):
             captions, is_own = self._distinct(own[rows])
@@ -169,6 +176,12 @@ class Task:
             batch = torch.from_numpy(np.array(pictures.images[start : start + EMBED_BATCH]))
             images = self.data.normalise(batch.to(self.machine.device))
             yield model.encode_image(images.flip(-1) if flipped else images).float()
+
+    def _read(self, model: CLIP) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields embeddings (B, D) and encodings (B, L, text_dim) of the captions, in order."""
+        pieces = (tensor.split(READ_BATCH) for tensor in (self.tokens, self.mask))
+        for tokens, mask in zip(*pieces, strict=True):
+            yield model.encode_text(tokens, mask)
 
     def _embedded_splits(self) -> list[tuple[str, bool]]:
         """Returns the splits to embed, each with whether it is the mirrored pictures of it."""
@@ -191,13 +204,7 @@ class Task:
         folder = layout.embeddings
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        text_embeds, encodings = model.encode_text(self.tokens, self.mask)
-        for name, array in (
-            ("captions", text_embeds),
-            ("caption_encodings", encodings),
-            ("caption_mask", self.mask),
-        ):
-            np.save(folder / f"{name}.npy", array.cpu().numpy())
+        text_embeds = self._write_texts(model, folder)
         jobs = self._embedded_splits()
         for split, flipped in track(jobs, "embedding", len(jobs)):
             path = folder / (f"{split}_flipped.npy" if flipped else f"{split}.npy")
@@ -207,7 +214,19 @@ class Task:
                 for embeds in self._embed(model, pictures, flipped):
                     file.write(embeds.cpu().numpy().tobytes())
         test_embeds = torch.from_numpy(np.load(folder / "test.npy"))
-        return self._test_accuracy(test_embeds, text_embeds.cpu())
+        return self._test_accuracy(test_embeds, text_embeds)
+
+    def _write_texts(self, model: CLIP, folder: Path) -> Tensor:
+        """Writes what the text tower makes of the captions; returns their embeddings (K, D)."""
+        shape = (*self.mask.shape, self.clip.text_dim)
+        parts = []
+        with create_npy(folder / "caption_encodings.npy", shape, np.float32) as file:
+            for embeds, encodings in self._read(model):
+                file.write(encodings.cpu().numpy().tobytes())
+                parts.append(embeds.cpu())
+        np.save(folder / "captions.npy", torch.cat(parts).numpy())
+        np.save(folder / "caption_mask.npy", self.mask.cpu().numpy())
+        return torch.cat(parts)
 
     def _test_accuracy(self, embeds: Tensor, text_embeds: Tensor) -> dict[str, float]:
         if len(self.data.captions) > FEW_CAPTIONS:

@@ -25,7 +25,7 @@ from unclip.data import Prepared, PreparedSplit
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
 from unclip.layout import Layout
-from unclip.machine import Machine, open_machine
+from unclip.machine import Machine, open_machine, to_device
 from unclip.models.unet import UNet
 from unclip.params import DecoderParams
 from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
@@ -114,6 +114,8 @@ class Task:
         val: pictures that measure the loss.
         text_tokens: (K, L) int64, the distinct captions.
         text_mask: (K, L) bool.
+        diffusion: its schedule, and what the UNet predicts.
+        batches: which pictures a step learns from.
     """
 
     data: Prepared
@@ -199,6 +201,7 @@ class Task:
         index = _one_of_each(self.val.caption_index, PAINTED)
         conditions = self._val_conditions(index)
         decoder, size = self.decoder, self.data.image_size
+        low, high = self.data.value_range()
         pictures = reverse_diffusion(
             droppable(model),
             {name: tensor.to(self.device) for name, tensor in conditions.items()},
@@ -207,7 +210,7 @@ class Task:
             self.diffusion,
             Solver("dpmpp_2m", decoder.paint_steps, 0.0, decoder.paint_guidance),
             device=self.device,
-            x_start_range=self.data.value_range(),
+            x_start_range=(low.to(self.device), high.to(self.device)),
         )
         return torch.cat([self.val.gather(index), self.data.to_uint8(pictures.cpu())])
 
@@ -239,14 +242,14 @@ class Task:
         t: Tensor,
         noise: Tensor,
     ) -> Tensor:
-        on_device = {name: tensor.to(self.device) for name, tensor in conditions.items()}
+        on_device = {name: to_device(each, self.device) for name, each in conditions.items()}
         return diffusion_loss(
             lambda x_t, t: model(x_t, t, **on_device),
             self.diffusion.noise_schedule,
             self.diffusion.prediction_type,
-            self.data.normalise(images.to(self.device)),
-            t.to(self.device),
-            noise.to(self.device),
+            self.data.normalise(to_device(images, self.device)),
+            to_device(t, self.device),
+            to_device(noise, self.device),
         )
 
 

@@ -21,7 +21,7 @@ from unclip.data import Prepared
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.embeddings import Embeddings
 from unclip.layout import Layout
-from unclip.machine import Machine, open_machine
+from unclip.machine import Machine, open_machine, to_device
 from unclip.models.prior import Prior
 from unclip.params import PriorParams
 from unclip.sampling import Diffusion
@@ -74,6 +74,8 @@ class Task:
         val_captions: (M,) int32, likewise.
         mean: (D,) float32, of the training embeddings.
         std: (D,) float32. CLIP embeddings lie in a narrow cone: scaling alone would leave its mean.
+        diffusion: its schedule, and what the prior predicts.
+        batches: which pictures a step learns from.
     """
 
     prior: PriorParams
@@ -168,14 +170,14 @@ class Task:
             "drop_mask": drop_mask,
             "caption_index": caption_index,
         }
-        on_device = {name: tensor.to(self.device) for name, tensor in conditions.items()}
+        on_device = {name: to_device(each, self.device) for name, each in conditions.items()}
         return diffusion_loss(
             lambda x_t, t: model(x_t, t, **on_device),
             self.diffusion.noise_schedule,
             self.diffusion.prediction_type,
-            x_start.to(self.device),
-            t.to(self.device),
-            noise.to(self.device),
+            to_device(x_start, self.device),
+            to_device(t, self.device),
+            to_device(noise, self.device),
         )
 
 

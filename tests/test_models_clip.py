@@ -143,7 +143,10 @@ def test_the_scale_starts_at_one_over_the_temperature_and_stops_at_a_hundred() -
     images = torch.randn(3, 3, 8, 8)
     assert clip(images, tokens, mask)[2].item() == pytest.approx(1 / 0.07, rel=1e-5)
     clip.logit_scale.data.fill_(9.0)
-    assert clip(images, tokens, mask)[2].item() == pytest.approx(100, rel=1e-5)
+    scale = clip(images, tokens, mask)[2]
+    assert scale.item() == pytest.approx(100, rel=1e-5)
+    scale.backward()
+    assert clip.logit_scale.grad.item() == pytest.approx(100, rel=1e-5)  # and can come back
 
 
 def test_distinct_captions_may_be_fewer_than_pictures() -> None:

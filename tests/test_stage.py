@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from unclip.errors import UserError
 from unclip.layout import Layout
@@ -70,6 +71,31 @@ def test_each_line_of_a_users_mistake_is_a_line_of_its_own(layout, capsys):
 
     assert exit_status("paint", run, layout) == 1
     assert capsys.readouterr().err == "error: a: one\nerror: b: two\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_lower(layout, capsys, error):
+    def run(layout, **sections):
+        raise error
+
+    assert exit_status("paint", run, layout) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: paint: the device has too little memory; lower batch_size in")
+
+
+def test_an_error_that_nothing_is_known_of_keeps_its_traceback(layout):
+    def run(layout, **sections):
+        raise RuntimeError("a shape that does not fit")
+
+    with pytest.raises(RuntimeError, match="a shape"):
+        exit_status("paint", run, layout)
 
 
 def test_an_interrupted_stage_does_not_end_well(layout, capsys):

@@ -430,13 +430,25 @@ def test_embeddings_are_those_of_the_stored_network(trained):
             assert stored[row] == pytest.approx(expected, abs=1e-5)
 
 
-def test_caption_embeddings_are_those_that_a_prompt_will_get(trained):
+def test_captions_are_embedded_in_pieces_and_each_is_there(trained, workspace, monkeypatch):
+    monkeypatch.setattr("stages.train_clip.READ_BATCH", 7)  # of 48 captions
+    workspace.run("train_clip")
+    for name in ("captions", "caption_encodings", "caption_mask"):
+        whole = np.load(trained.layout.embeddings / f"{name}.npy")
+        pieces = np.load(workspace.layout.embeddings / f"{name}.npy")
+        assert pieces.dtype == whole.dtype
+        np.testing.assert_allclose(pieces, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("painted_in", ["fp32", "bf16"])
+def test_caption_embeddings_are_those_that_a_prompt_will_get(trained, painted_in):
     from unclip.system import System
 
     embeddings, data = Embeddings(trained.layout.embeddings), Prepared(trained.layout.prepared)
     system = System.load(trained.layout.models)
     for row in (0, 17, len(data.captions) - 1):
-        texts, _ = system.read([data.captions[row]])
+        with torch.autocast("cpu", torch.bfloat16, enabled=painted_in == "bf16"):
+            texts, _ = system.read([data.captions[row]])
         length = int(texts.mask.sum())
         torch.testing.assert_close(embeddings.captions[row], texts.embeds[0])
         cached = embeddings.encodings(torch.tensor([row]))[0]

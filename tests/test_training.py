@@ -12,9 +12,10 @@ from unclip.errors import UserError
 from unclip.models.clip import CLIP
 from unclip.seeding import generator
 from unclip.training.batches import ShuffledBatches
+from unclip.training.ema import EMA
 from unclip.training.fit import Hook, fit
 from unclip.training.loop import train
-from unclip.training.optim import lr_at, make_ema, make_optimizers
+from unclip.training.optim import lr_at, make_optimizers
 
 # Which items make the batch of a step
 
@@ -151,11 +152,11 @@ def test_without_weight_decay_adamw_is_adam():
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_the_average_follows_a_naive_loop(decay):
     model = nn.Linear(3, 2)
-    ema, average = make_ema(model, decay), None
+    ema, average = EMA(model, decay), None
     for n in range(40):
         with torch.no_grad():
             model.weight.copy_(torch.randn(2, 3, generator=generator(0, "weights", n)))
-        ema.update_parameters(model)
+        ema.update(model)
         weight = model.weight.detach().double()
         rate = min(decay, (1 + n) / (10 + n))
         # The first update is the first trained weights: those drawn at random leave no trace.
@@ -165,10 +166,10 @@ def test_the_average_follows_a_naive_loop(decay):
 
 def test_the_average_takes_buffers_as_they_are():
     model = nn.BatchNorm1d(3)
-    ema = make_ema(model, 0.9)
+    ema = EMA(model, 0.9)
     for n in range(3):
         model(torch.randn(4, 3, generator=generator(0, "data", n)))
-        ema.update_parameters(model)
+        ema.update(model)
     assert torch.equal(ema.module.running_mean, model.running_mean)
     assert torch.equal(ema.module.num_batches_tracked, model.num_batches_tracked)
 

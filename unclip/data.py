@@ -13,6 +13,7 @@ Splits are train, val, test and, where the judge does not learn from train, judg
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,9 +110,14 @@ class Normalisation:
         """Returns mean and std (C, 1, 1) on the pictures' device."""
         channels = images.shape[-3]
         assert channels == len(self.mean), f"{tuple(images.shape)} for {len(self.mean)} channels"
-        both = torch.tensor([self.mean, self.std], dtype=torch.float32, device=images.device)
-        mean, std = both[..., None, None]
-        return mean, std
+        return _on_device(self, images.device)
+
+
+@lru_cache(maxsize=16)  # copied to a device once
+def _on_device(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    both = torch.tensor([normalisation.mean, normalisation.std], dtype=torch.float32, device=device)
+    mean, std = both[..., None, None]
+    return mean, std
 
 
 @dataclass(frozen=True)

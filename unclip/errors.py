@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""What a user is meant to read of what went wrong."""
 
 
 class UserError(Exception):
@@ -7,3 +7,12 @@ class UserError(Exception):
     The message is one line: where, what is wrong, what was expected, what to do. Stages and the
     command line print it without a traceback and exit with a status that is not 0.
     """
+
+
+TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in params.yaml"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that memory could not be had, a GPU's or the machine's."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: to import torch takes seconds
+    return is_torchs or isinstance(error, MemoryError) or "can't allocate memory" in str(error)

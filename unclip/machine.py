@@ -8,10 +8,13 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unclip.errors import UserError
 from unclip.yaml12 import load_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SETTINGS = {
     "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
@@ -69,7 +72,7 @@ def num_threads() -> int:
 
 
 def num_processes() -> int:
-    """Returns how many processes share a training: one for each GPU, on a CPU as many as asked."""
+    """Returns how many processes share a training: 1 unless the settings ask for more."""
     return _whole_number("processes", 1)
 
 
@@ -84,7 +87,13 @@ def _whole_number(name: str, default: int) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that computes, and how exactly it does it."""
+    """The device that computes, and how exactly it does it.
+
+    Attributes:
+        device: its type, as torch names it: cpu, cuda or mps; of several GPUs this process's own.
+        precision: "fp32" or "bf16".
+        accelerator: Hugging Face Accelerate's.
+    """
 
     device: str
     precision: str
@@ -121,6 +130,7 @@ def open_machine(precision: str) -> Machine:
         wanted = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if wanted == "cuda":
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to be float32, as on every other device
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if precision == "auto":
         precision = "bf16" if _has_bf16(wanted) else "fp32"
@@ -136,6 +146,13 @@ def open_machine(precision: str) -> Machine:
     return Machine(accelerator.device.type, precision, accelerator)
 
 
+def to_device(tensor: "Tensor", device: str) -> "Tensor":
+    """Returns a tensor of the CPU on a device, which a GPU does not stop its work for."""
+    if device != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def _require_devices(device: str, processes: int) -> None:
     """Stops processes that would have to share a GPU."""
     import torch
@@ -146,6 +163,15 @@ def _require_devices(device: str, processes: int) -> None:
             f"UNCLIP_PROCESSES: {processes} processes want a {device} device each, and this "
             f"machine has {present}; lower it, or set UNCLIP_DEVICE=cpu"
         )
+
+
+def processor(device: str) -> str:
+    """Returns what on this machine rounds sums in its own way: the GPU, or the instructions."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{device} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _has_bf16(device: str) -> bool:

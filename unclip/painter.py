@@ -117,7 +117,8 @@ class Painter:
         distinct = list(dict.fromkeys(prompts))
         tokens, mask = trim_padding(*tokenize(distinct, self.text_length))
         tokens, mask = tokens.to(self.device), mask.to(self.device)
-        embeds, encodings = self.clip.encode_text(tokens, mask)
+        with torch.autocast(tokens.device.type, enabled=False):  # as the prior has met captions
+            embeds, encodings = self.clip.encode_text(tokens, mask)
         place = {prompt: row for row, prompt in enumerate(distinct)}
         index = torch.tensor([place[prompt] for prompt in prompts], device=self.device)
         return Texts(tokens, mask, embeds, encodings), index

@@ -93,7 +93,7 @@ def profile_training(
             event.count / count,
         )
         for event in profiler.key_averages()
-        if not on_gpu or event.device_type == DeviceType.CUDA
+        if not on_gpu or (event.device_type == DeviceType.CUDA and not event.is_user_annotation)
     ]
     operators.sort(key=lambda operator: -operator.seconds)
     return Profile(seconds, profiled, counter.get_total_flops(), operators)

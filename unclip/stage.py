@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from unclip.errors import UserError
+from unclip.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 from unclip.layout import Layout
 from unclip.orphan import end_with_dvc, end_with_launcher
 from unclip.params import Params, load_params
@@ -122,6 +122,8 @@ def _explained(stage: str, error: BaseException, is_bereft: bool) -> list[str]:
     said = " ".join(str(error).split())
     if isinstance(error, OSError):  # a full disk, a folder that can not be written to
         return [f"{stage}: {said}; mend that, and `dvc repro` goes on"]
+    if is_out_of_memory(error):
+        return [f"{stage}: {TOO_LITTLE_MEMORY}; `dvc repro` goes on"]
     if is_bereft:
         return [
             f"{stage}: another of its processes ended without a word (killed, or out of memory?); "

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, L, dim)
 
-# With no more keys than this two matrix products and a softmax in bf16 take about half the time of
-# torch's fused kernel on a CPU, forward and backward.
-MOST_KEYS_ON_CPU = 512
+# With no more keys than this attention is two matrix products and a softmax: on a CPU in bf16 that
+# takes about half the time of torch's fused kernel, forward and backward, and on a GPU the backward
+# of the fused kernels may add up in another order every time. With more, memory decides.
+MOST_KEYS_OF_PRODUCTS = 512
 MLP_RATIO = 4  # hidden width of the MLP over the width of the block, as in every paper above
 
 
@@ -47,12 +48,13 @@ def attend(
         mask: bool, broadcastable to (B, num_heads, Lq, Lk), True = look; None = look everywhere.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (queries, keys, values))
-    on_cpu = q.device.type == "cpu"
     with torch.autocast(q.device.type, enabled=False):
-        if on_cpu and k.shape[2] <= MOST_KEYS_ON_CPU:
+        if k.shape[2] <= MOST_KEYS_OF_PRODUCTS:
             out = _attend_by_products(q, k, v, mask)
         else:
-            if on_cpu:  # in bf16 the backward of the fused kernel is 3 to 9 times slower there
+            if (
+                q.device.type == "cpu"
+            ):  # in bf16 the backward of the fused kernel is 3 to 9 times slower there
                 q, k, v = q.float(), k.float(), v.float()
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.transpose(1, 2).flatten(2)

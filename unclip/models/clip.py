@@ -153,5 +153,7 @@ class CLIP(nn.Module):
 
         K need not be B: the text tower runs once for each distinct caption.
         """
+        with torch.no_grad():  # in place: a clamped copy has no gradient, and could not come back
+            self.logit_scale.clamp_(max=MAX_LOG_SCALE)
         text_embeds, _ = self.encode_text(text_tokens, text_mask)
-        return self.encode_image(images), text_embeds, self.scale
+        return self.encode_image(images), text_embeds, self.logit_scale.exp()

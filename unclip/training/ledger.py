@@ -123,7 +123,9 @@ class Ledger:
         """
         if not self.recent:
             return []
-        values = torch.stack([torch.stack((s.loss, s.grad_norm)) for s in self.recent]).tolist()
+        device = self.recent[-1].loss.device  # those that a state has kept are on the CPU
+        pairs = [torch.stack((s.loss, s.grad_norm)).to(device) for s in self.recent]
+        values = torch.stack(pairs).tolist()
         for step, (loss, norm) in zip(self.recent, values, strict=True):
             _require_finite("loss", loss, self.stage, step)
             _require_finite("gradient norm", norm, self.stage, step)

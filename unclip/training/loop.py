@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from unclip.seeding import derive_seed
+from unclip.training.ema import EMA
 from unclip.training.share import Share
 
 LossFunction = Callable[[nn.Module, int], Tensor]
@@ -45,7 +45,7 @@ def train(
     seed: int,
     purpose: str,
     grad_clip: float,
-    ema: AveragedModel | None = None,
+    ema: EMA | None = None,
 ) -> Iterator[Step]:
     """Yields a Step after each optimizer step and the EMA update that follows it.
 
@@ -81,6 +81,6 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if ema is not None:
-            ema.update_parameters(accelerator.unwrap_model(model))
+            ema.update(accelerator.unwrap_model(model))
         mean_loss = accelerator.reduce(loss.detach(), "mean")
         yield Step(index + 1, mean_loss, grad_norm.detach(), lr)

@@ -71,8 +71,9 @@ class Muon(Optimizer):
             for same in _rows_by_shape(weights):
                 matrices = torch.stack([ahead[i].flatten(1) for i in same]).to(self.dtype)
                 size = STEP_RMS * max(matrices.shape[1:]) ** 0.5
-                for i, move in zip(same, orthogonalise(matrices), strict=True):
-                    weights[i].sub_(move.reshape(weights[i].shape), alpha=group["lr"] * size)
+                moved = [weights[i].view(len(weights[i]), -1) for i in same]
+                moves = list(orthogonalise(matrices).to(moved[0].dtype).unbind())
+                torch._foreach_sub_(moved, moves, alpha=group["lr"] * size)
         return loss
 
     def _average(self, weight: Tensor) -> Tensor:

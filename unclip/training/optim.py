@@ -3,12 +3,10 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from unclip.training.muon import Muon
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizers(
@@ -71,19 +69,3 @@ def lr_at(step: int, *, train_steps: int, lr: float, lr_min: float, warmup_steps
     span = max(1, train_steps - 1 - warmup_steps)
     fraction = min(1.0, (step - warmup_steps) / span)
     return lr_min + (lr - lr_min) * 0.5 * (1.0 + math.cos(math.pi * fraction))
-
-
-def make_ema(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
-    """Returns a copy of the model that follows it as an exponential moving average.
-
-    The decay at update n is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
-    forgotten at once (as in TensorFlow's ExponentialMovingAverage).
-    """
-
-    @torch.no_grad()
-    def update(averages: Tensors, currents: Tensors, num_averaged: Tensor | int) -> None:
-        n = int(averaged.n_averaged)  # on the CPU; `num_averaged` is a copy that a GPU waits for
-        torch._foreach_lerp_(averages, currents, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
-
-    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=update, use_buffers=False)
-    return averaged.requires_grad_(False)

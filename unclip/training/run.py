@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unclip.artifacts import weights_hash
 from unclip.layout import MODEL_OF_STAGE, Layout
-from unclip.machine import Machine, main_repository
+from unclip.machine import Machine, main_repository, processor
 from unclip.preflight import require_space
 from unclip.stage import declared
 from unclip.tracking.live import StageRun
@@ -118,7 +118,7 @@ def _key(stage: str, recipe: Any, layout: Layout, machine: Machine) -> str | Non
         return None
     facts = {
         "params": recipe.model_dump(),
-        "device": machine.device,
+        "device": processor(machine.device),
         "precision": machine.precision,
         "threads": torch.get_num_threads(),
         "processes": Share.of(machine.accelerator).count,

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
+from unclip.training.ema import EMA
 from unclip.training.loop import LossFunction, Step, train
-from unclip.training.optim import lr_at, make_ema, make_optimizers
+from unclip.training.optim import lr_at, make_optimizers
 from unclip.training.state import part_of
 
 
@@ -42,7 +42,7 @@ class Training:
 
     model: nn.Module
     optimizers: list[Optimizer]
-    ema: AveragedModel | None
+    ema: EMA | None
     steps: Callable[[int], Iterator[Step]]
 
     @classmethod
@@ -65,7 +65,7 @@ class Training:
             weight_decay=recipe.weight_decay,
             dtype=torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32,
         )
-        ema = None if ema_decay is None else make_ema(model, ema_decay)
+        ema = None if ema_decay is None else EMA(model, ema_decay)
         prepared, *prepared_optimizers = accelerator.prepare(model, *optimizers)
         rates = {k: getattr(recipe, k) for k in ("train_steps", "lr", "lr_min", "warmup_steps")}
 
