@@ -15,7 +15,7 @@ run: setup  ## set up, train and paint (dvc repro), say where the results are
 	@$(WITH_VENV) dvc repro
 	@$(WITH_VENV) python tools/summary.py
 
-test: lint  ## set up, lint, and run every test, the slow ones too
+test: lint  ## set up, lint, and run every test but those of test-faults
 	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m 'not faults' -n 2 --dist loadscope --no-loadscope-reorder
 
 test-fast: setup  ## the fast tests alone, the same as a bare `pytest`

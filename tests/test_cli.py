@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from dvc_repo import Lab
 from PIL import Image
 from tiny_params import write_params
 
@@ -138,12 +140,11 @@ def test_an_unknown_command_is_named(run):
     assert "smaple" in err
 
 
-@pytest.mark.parametrize("what", ["empty folder", "no folder"])
-def test_where_nothing_is_trained_a_line_says_what_trains_it(run, tmp_path, what):
-    source = tmp_path if what == "empty folder" else tmp_path / "nowhere"
-    status, out, err = run("sample", "a", "--from", source)
+def test_where_nothing_is_trained_a_line_says_what_trains_it_and_what_paints_now(run, tmp_path):
+    status, out, err = run("sample", "a", "--from", tmp_path)
     assert (status, out) == (1, "")
-    assert err.startswith(f"error: {source}: nothing is trained there yet; `dvc repro` trains")
+    assert err.startswith(f"error: {tmp_path}: nothing is trained there yet; `dvc repro` trains")
+    assert "--from pretrained/fashion_mnist" in err
     assert err.count("\n") == 1
 
 
@@ -165,6 +166,34 @@ def test_a_revision_that_is_not_there_is_named(run, monkeypatch, tmp_path):
     status, _, err = run("sample", "a", "--rev", "no-such-experiment")
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith("error: --rev no-such-experiment: ")
+
+
+@pytest.mark.slow
+def test_a_revision_whose_checkpoints_are_nowhere_is_one_line_that_says_how_to_have_them(tmp_path):
+    lab = Lab.cloned(REPO, tmp_path / "lab")
+    shutil.copy(REPO / "dvc.lock", lab.root)
+    lab.start_git()
+    done = lab.call(sys.executable, "cli.py", "sample", "--rev", "HEAD", "a")
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(
+        "error: --rev HEAD: its checkpoints are not on this machine; `dvc fetch`"
+    )
+
+
+def test_a_folder_that_is_not_there_is_named(run):
+    status, _, err = run("sample", "a", "--from", "no-such-folder")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: --from no-such-folder: is no folder; ")
+
+
+def test_seeds_that_count_up_past_the_largest_are_refused(run, trained, tmp_path):
+    arguments = ["--from", trained.layout.root, "--out", tmp_path / "out", "--steps", "2"]
+    seed = str(2**63 - 2)
+    assert run("sample", "a", *arguments, "--seed", seed, "--num", "2")[0] == 0
+    status, _, err = run("sample", "a", *arguments, "--seed", seed, "--num", "3")
+    assert status == 1
+    assert "3 pictures, counted up from seed" in err
 
 
 def test_a_file_where_the_folder_should_be_is_named(run, trained, tmp_path):

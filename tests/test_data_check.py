@@ -109,7 +109,7 @@ def test_all_that_is_wrong_is_named_and_the_status_is_not_0(check, tmp_path):
     assert "line 9 (../008.png): the file lies outside of the folder" in lines[1]
     for number, line in enumerate(lines[2:], start=100):
         assert line.startswith(f"{tmp_path}/own/{number}.png: ")
-    assert said(out, "verdict") == [f"{len(lines)} problems; mend them and check again"]
+    assert said(out, "verdict") == [f"{len(lines)} problems; mend them, then check again"]
     assert "Traceback" not in err
 
 

@@ -124,6 +124,17 @@ def test_own_pictures_that_are_not_there_stand_in_the_way(lab, doctor):
     assert "data/own: has neither metadata.jsonl nor metadata.csv" in doctor()[1]
 
 
+@pytest.mark.parametrize(
+    ("processes", "found"),
+    [("2", "2 processes share a training"), ("-1", "UNCLIP_PROCESSES: '-1' is not allowed")],
+)
+def test_the_number_of_processes_is_looked_at(lab, monkeypatch, processes, found):
+    monkeypatch.setenv("UNCLIP_PROCESSES", processes)
+    (device,) = [finding for finding in findings() if finding.name == "device"]
+    assert found in device.text
+    assert device.is_well == (processes == "2")
+
+
 def test_a_check_that_fails_does_not_hide_the_others(lab):
     (lab.root / "params.yaml").write_text("data: 3")
     found = {finding.name: finding.is_well for finding in findings()}

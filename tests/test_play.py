@@ -538,7 +538,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
     ("arguments", "line"),
     [
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: is no address"),
-        (["--from", "nowhere"], "nothing is trained there yet"),
+        (["--from", "nowhere"], "--from nowhere: is no folder"),
         (["--from", "a", "--rev", "b"], "--rev and --from: each names checkpoints"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

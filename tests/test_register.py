@@ -222,7 +222,7 @@ def test_the_model_asks_for_the_packages_that_it_imports():
         (["--alias", "latest"], "--alias 'latest': is not allowed"),
         (["--alias", "v3"], "--alias 'v3': is not allowed"),
         (["--alias", "a b"], "--alias 'a b': is not allowed"),
-        (["--from", "nowhere"], "nothing is trained there yet"),
+        (["--from", "nowhere"], "--from nowhere: is no folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from unclip.datasets.metadata import find_metadata
 from unclip.errors import UserError
 from unclip.layout import Layout
-from unclip.machine import num_threads, open_machine, raw_data_dir
+from unclip.machine import num_processes, num_threads, open_machine, raw_data_dir
 from unclip.params import load_params
 from unclip.preflight import NETWORKS, require_inception, require_space
 from unclip.tracking.address import describe_uri, find_database, find_root, is_tracking_on
@@ -89,8 +89,9 @@ def versions() -> str:
 @check("device")
 def device() -> str:
     """Returns where trainings compute, and what precision `auto` stands for there."""
-    opened = open_machine("auto")
-    return f"{opened.device}, {num_threads()} threads, precision auto is {opened.precision}"
+    opened, processes = open_machine("auto"), num_processes()
+    shared = f", {processes} processes share a training" if processes > 1 else ""
+    return f"{opened.device}, {num_threads()} threads, precision auto is {opened.precision}{shared}"
 
 
 @check("params")

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from unclip.errors import UserError
 from unclip.models.sizes import attention_problems, level_resolutions, size_divisor
@@ -197,6 +204,16 @@ class SampleParams(Section):
     prior_guidance: Guidance
     prior_candidates: Candidates
     precision: Precision
+
+    @field_validator("num_per_prompt")
+    @classmethod
+    def _all_have_seeds(cls, count: int, others: ValidationInfo) -> int:
+        if others.data.get("seed", 0) + count > 2**63:
+            raise ValueError(
+                f"{count} pictures, counted up from seed {others.data['seed']}, pass the largest "
+                "seed, 2**63 - 1; lower either"
+            )
+        return count
 
 
 class EvaluateParams(Section):

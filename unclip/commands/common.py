@@ -41,6 +41,8 @@ def checkpoints(rev: str | None, source: Path | None) -> Iterator[Path]:
     if rev is not None and source is not None:
         raise UserError("--rev and --from: each names checkpoints; give only one of them")
     if rev is None:
+        if source is not None and not source.is_dir():
+            raise UserError(f"--from {source}: is no folder; name one that holds trained networks")
         yield _require_trained(source or Path())
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +54,7 @@ def _require_trained(folder: Path) -> Path:
     if not (models_in(folder) / "decoder").is_dir():
         raise UserError(
             f"{models_in(folder).resolve()}: nothing is trained there yet; `dvc repro` trains "
-            "everything (minutes), or name a folder with --from"
+            "everything (minutes), or --from pretrained/fashion_mnist paints with what came along"
         )
     return folder
 
@@ -135,4 +137,4 @@ def save_picture(picture: "Pictures", path: Path, note: Mapping[str, str]) -> bo
 def say_where(sheet: Path, count: int, replaced: int) -> None:
     """Says where the pictures are, and how many of them replaced others."""
     lost = f"; earlier ones replaced: {replaced} (another --out keeps both)" if replaced else ""
-    typer.echo(f"{sheet}  and {count} pictures beside it{lost}")
+    typer.echo(f"{sheet}  and {count} {'picture' if count == 1 else 'pictures'} beside it{lost}")

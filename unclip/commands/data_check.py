@@ -157,7 +157,8 @@ def _say_left_out(own: "OwnFolder") -> None:
 
 def _verdict(folder: Path, data: DataParams, count: int) -> str:
     if count:
-        return f"{count} {'problem' if count == 1 else 'problems'}; mend them and check again"
+        found = "1 problem; mend it" if count == 1 else f"{count} problems; mend them"
+        return f"{found}, then check again"
     if data.dataset == "image_folder" and REPOSITORY / data.image_folder.folder == folder.resolve():
         return "all is well; train with: dvc repro"
     return "all is well"

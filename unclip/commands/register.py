@@ -128,7 +128,7 @@ def _register(given: Path, name: str, alias: str) -> int:
             version = register_model(find_root(), name, alias, model)
         except TrackingError as error:
             raise UserError(str(error)) from None
-        bar.advance(note="it has painted")
+        bar.advance(note="(it has painted)")
     return version
 
 

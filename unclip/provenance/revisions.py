@@ -22,6 +22,7 @@ def fetch_models(rev: str, folder: Path) -> None:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
+    from dvc_data.index.index import DataIndexError
 
     recipe = Layout(folder).params
     try:
@@ -29,6 +30,11 @@ def fetch_models(rev: str, folder: Path) -> None:
         files.get("models", str(folder / "models"), recursive=True)
         if files.isfile(recipe.name):
             files.get(recipe.name, str(recipe))
+    except DataIndexError:  # it is there, and what it names is neither in the cache nor remote
+        raise UserError(
+            f"--rev {rev}: its checkpoints are not on this machine; `dvc fetch` brings them from a "
+            "remote, `git checkout` of it and `dvc repro` make them"
+        ) from None
     except (DvcException, SCMError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
