@@ -4,6 +4,7 @@ Without MODELS it takes the Fashion-MNIST system that comes with the code, so th
 trained before. Writes three sheets into OUT, samples/example by default.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from unclip.pipeline import UnCLIP
 from unclip.png import save_png
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PRETRAINED = "pretrained/fashion_mnist"
 SNEAKER, BOOT = "An image of a sneaker", "An image of an ankle boot"
 
 
@@ -39,6 +41,8 @@ def main(models: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    given = [Path(word) for word in sys.argv[1:]]
-    defaults = [REPOSITORY / "pretrained" / "fashion_mnist", Path("samples/example")]
-    main(*(given + defaults[len(given) :]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="?", type=Path, default=REPOSITORY / PRETRAINED)
+    parser.add_argument("out", nargs="?", type=Path, default=Path("samples/example"))
+    given = parser.parse_args()
+    main(given.models, given.out)
