@@ -7,11 +7,11 @@
     others = system.vary(circles[0, 0], num=8)               # (8, 3, 32, 32)
     frames = system.edit(circles[0, 0], "a large red circle", "a large blue circle")
 
-Pictures are uint8 arrays, channels first; `figures.grid`, `figures.strip` and `figures.contact`
-make sheets of them. What is not named is as the recipe of the networks has it, as on the command
-line: the sample section of the params.yaml beside them, or else of this repository's. Any key of
-that section can be named: guidance, steps, sampler, prior_guidance and so on. Everything is
-computed in float32.
+Pictures are uint8 arrays, channels first; `figures.grid` and `figures.strip` make sheets of them.
+What is not named is as the recipe of the networks has it, as on the command line: the sample
+section of the params.yaml beside them, or else of this repository's. Any key of that section can be
+named: guidance, steps, sampler, prior_guidance and so on. Everything is computed in float32 (on a
+GPU as torch is set to: by default its convolutions use TF32).
 """
 
 import tempfile
@@ -42,6 +42,7 @@ from unclip.manipulation import (
     varied,
 )
 from unclip.painter import Latent
+from unclip.painting import paint_rows
 from unclip.params import Recipe, SampleParams
 from unclip.picture_files import names_picture, read_picture
 from unclip.provenance.revisions import fetch_models
@@ -110,11 +111,8 @@ class UnCLIP(System):
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         params = self._params({"num_per_prompt": num, "seed": seed} | options)
-        count = params.num_per_prompt
-        seeds = list(range(params.seed, params.seed + count)) * len(prompts)
-        every_prompt = [prompt for prompt in prompts for _ in range(count)]
-        pictures = self.paint(every_prompt, seeds, Settings.of(params))
-        return pictures.reshape(len(prompts), count, *self.picture_shape)
+        seeds = range(params.seed, params.seed + params.num_per_prompt)
+        return paint_rows(self, prompts, seeds, Settings.of(params))
 
     def vary(
         self,
