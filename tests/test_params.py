@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from unclip.errors import UserError
 from unclip.models.clip import CLIP
-from unclip.models.judge import MAX_FEATURES, Judge
+from unclip.models.judge import Judge
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.params import MADE, Params, load_params, validate_params
-from unclip.params import MAX_FEATURES as MAX_FEATURES_OF_PARAMS
 from unclip.yaml12 import load_yaml
 
 REPO = Path(__file__).resolve().parent.parent
@@ -314,10 +313,6 @@ def test_no_stage_makes_anything_outside_of_what_own_pictures_must_keep_clear_of
     assert {out for out in made if not any(Path(out).is_relative_to(f) for f in kept_clear)} == {
         "report.json"
     }
-
-
-def test_the_limit_of_the_judge_is_the_networks_own():
-    assert MAX_FEATURES_OF_PARAMS == MAX_FEATURES
 
 
 def build_networks(raw) -> None:

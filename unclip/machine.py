@@ -171,7 +171,8 @@ def processor(device: str) -> str:
 
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+    has_amx = torch.cpu._is_amx_tile_supported()
+    return f"{device} {torch.backends.cpu.get_cpu_capability()}{' AMX' if has_amx else ''}"
 
 
 def _has_bf16(device: str) -> bool:

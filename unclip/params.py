@@ -20,7 +20,12 @@ from pydantic import (
 )
 
 from unclip.errors import UserError
-from unclip.models.sizes import attention_problems, level_resolutions, size_divisor
+from unclip.models.sizes import (
+    attention_problems,
+    feature_problem,
+    level_resolutions,
+    size_divisor,
+)
 from unclip.strict import Strict, explain, key_of, short
 from unclip.yaml12 import load_yaml
 
@@ -39,7 +44,6 @@ OWN_FOLDER = re.compile(r"[\w][\w .-]*(/[\w][\w .-]*)*")  # neither absolute nor
 MADE = ("data/prepared", "data/embeddings", "history", "metrics", "models", "plots", "samples")
 
 FEWEST_JUDGED = 10  # pictures
-MAX_FEATURES = 128  # as models/judge.py has it, which is not imported: torch takes seconds
 
 
 class Section(Strict):
@@ -316,11 +320,8 @@ def _check_dimensions(params: Params) -> list[str]:
         for name, value, other, divisor in divisions
         if value % divisor
     ]
-    if 4 * params.judge.channels > MAX_FEATURES:
-        problems.append(
-            f"judge.channels: {params.judge.channels} makes {4 * params.judge.channels} features, "
-            f"too many for a Fréchet distance; at most {MAX_FEATURES // 4}"
-        )
+    if problem := feature_problem(params.judge.channels):
+        problems.append(problem)
     return problems
 
 

@@ -5,7 +5,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_FEATURES = 128  # the Fréchet distance needs more pictures than features, many times more
+from unclip.models.sizes import feature_problem
 
 
 class ResidualStage(nn.Module):
@@ -41,11 +41,8 @@ class Judge(nn.Module):
         self, *, image_size: int, in_channels: int, num_values: list[int], channels: int
     ) -> None:
         super().__init__()
-        if 4 * channels > MAX_FEATURES:
-            raise ValueError(
-                f"judge.channels: {channels} makes {4 * channels} features, too many for a "
-                f"Fréchet distance; at most {MAX_FEATURES // 4}"
-            )
+        if problem := feature_problem(channels):
+            raise ValueError(problem)
         self.image_size = image_size
         widths = [in_channels, channels, 2 * channels, 4 * channels]
         self.stages = nn.Sequential(

@@ -1,9 +1,22 @@
-"""Which sizes a UNet can have, for the UNet and for who asks before any work: no torch in here.
+"""Which sizes networks can have, for them and for who asks before any work: no torch in here.
 
 Messages name the keys in params.yaml.
 """
 
 from collections.abc import Sequence
+
+MOST_FEATURES = 128  # the Fréchet distance needs more pictures than features, many times more
+
+
+def feature_problem(channels: int) -> str | None:
+    """Returns why a judge can not have so many channels, or None if it can."""
+    features = 4 * channels
+    if features <= MOST_FEATURES:
+        return None
+    return (
+        f"judge.channels: {channels} makes {features} features, too many for a Fréchet distance; "
+        f"at most {MOST_FEATURES // 4}"
+    )
 
 
 def size_divisor(patch_size: int, num_levels: int) -> int:

@@ -5,6 +5,7 @@ and becomes four extra tokens of context; Dhariwal and Nichol 2021 (ADM) for the
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ from unclip.models.blocks import (
 from unclip.models.sizes import attention_problems, level_resolutions
 from unclip.models.text import TextEncoder, drop_text
 from unclip.models.timestep import TimestepEmbedding
+
+Level = tuple[int, int | None]  # channels, and the heads of its attention if it has any
 
 
 class Conditioner(nn.Module):
@@ -176,30 +179,15 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(
             in_channels, widths[0], kernel, stride=patch_size, padding=int(patch_size == 1)
         )
-        width, skip_widths = widths[0], [widths[0]]
-        self.down = nn.ModuleList()
-        for i, (out_width, num_heads) in enumerate(zip(widths, heads, strict=True)):
-            blocks = []
-            for _ in range(num_res_blocks):
-                blocks.append(new_block(width, out_width, num_heads=num_heads))
-                width = out_width
-            is_last = i == len(widths) - 1
-            resize = None if is_last else downsample_layer(width, downsample)
-            self.down.append(DownLevel(blocks, resize))
-            skip_widths += [width] * (num_res_blocks + (not is_last))
+        levels = list(zip(widths, heads, strict=True))
+        self.down, skip_widths = _way_down(new_block, levels, num_res_blocks, downsample)
         self.middle = nn.ModuleList(
-            new_block(width, width, num_heads=num_heads)
-            for num_heads in (width // head_channels, None)
+            new_block(widths[-1], widths[-1], num_heads=num_heads)
+            for num_heads in (widths[-1] // head_channels, None)
         )
-        self.up = nn.ModuleList()
-        for i, (out_width, num_heads) in reversed(list(enumerate(zip(widths, heads, strict=True)))):
-            blocks = []
-            for _ in range(num_res_blocks + 1):
-                blocks.append(new_block(width + skip_widths.pop(), out_width, num_heads=num_heads))
-                width = out_width
-            self.up.append(UpLevel(blocks, upsample_layer(width) if i > 0 else None))
-        self.out_norm = group_norm(width)
-        self.out = zero_init(nn.Conv2d(width, in_channels * patch_size**2, 3, padding=1))
+        self.up = _way_up(new_block, levels, num_res_blocks, skip_widths)
+        self.out_norm = group_norm(widths[0])
+        self.out = zero_init(nn.Conv2d(widths[0], in_channels * patch_size**2, 3, padding=1))
 
     def forward(
         self,
@@ -235,3 +223,38 @@ class UNet(nn.Module):
             h = level(h, condition, skips)
         h = self.out(F.silu(self.out_norm(h)))  # (B, C·p², H/p, W/p)
         return F.pixel_shuffle(h, self.patch_size).to(x_t.dtype)  # (B, C, H, W)
+
+
+def _way_down(
+    new_block: Callable[..., Block], levels: list[Level], num_res_blocks: int, downsample: str
+) -> tuple[nn.ModuleList, list[int]]:
+    """Returns the levels on the way down, and the channels of each skip that they leave behind."""
+    down, width = nn.ModuleList(), levels[0][0]
+    skip_widths = [width]  # the stem's
+    for i, (out_width, num_heads) in enumerate(levels):
+        blocks = []
+        for _ in range(num_res_blocks):
+            blocks.append(new_block(width, out_width, num_heads=num_heads))
+            width = out_width
+        is_last = i == len(levels) - 1
+        resize = None if is_last else downsample_layer(width, downsample)
+        down.append(DownLevel(blocks, resize))
+        skip_widths += [width] * (num_res_blocks + (not is_last))
+    return down, skip_widths
+
+
+def _way_up(
+    new_block: Callable[..., Block],
+    levels: list[Level],
+    num_res_blocks: int,
+    skip_widths: list[int],
+) -> nn.ModuleList:
+    """Returns the levels on the way up, whose blocks take the skips, the last one first."""
+    up, width, skips = nn.ModuleList(), levels[-1][0], list(skip_widths)
+    for i, (out_width, num_heads) in reversed(list(enumerate(levels))):
+        blocks = []
+        for _ in range(num_res_blocks + 1):
+            blocks.append(new_block(width + skips.pop(), out_width, num_heads=num_heads))
+            width = out_width
+        up.append(UpLevel(blocks, upsample_layer(width) if i > 0 else None))
+    return up

@@ -15,7 +15,7 @@ from unclip.training.ledger import Fitted, Ledger, MetricLog
 from unclip.training.loop import LossFunction, Step
 from unclip.training.share import Share
 from unclip.training.state import Snapshot, TrainingState
-from unclip.training.updates import Recipe, Training
+from unclip.training.updates import Training, TrainingRecipe
 
 ROWS_OF_HISTORY = 200  # about as many points as a plot can show
 
@@ -39,7 +39,7 @@ def fit(
     model: nn.Module,
     loss_function: LossFunction,
     validate: Callable[[nn.Module], dict[str, float]],
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     stage: str,
     accelerator: Any,
@@ -76,9 +76,9 @@ def fit(
         model, loss_function, recipe, stage=stage, accelerator=accelerator, ema_decay=ema_decay
     )
     ledger = Ledger(stage, log, keeps_last=ema_decay is not None)
-    first_step, leads = 0, Share.of(accelerator).leads
-    snapshot = _as_the_first_has_it(state.load())
-    if snapshot is not None:
+    leads = Share.of(accelerator).leads
+    first_step = 0
+    if snapshot := _as_the_first_has_it(state.load()):
         first_step = snapshot.step
         if leads:
             goes_on = f"{stage}: goes on from step {first_step} of {recipe.train_steps}"
@@ -87,31 +87,12 @@ def fit(
         ledger.restore(snapshot)
         for hook in hooks:
             hook.go_on()
-    row_every = max(1, recipe.train_steps // ROWS_OF_HISTORY)
-
-    def is_due(interval: int, step: Step) -> bool:
-        return step.step % interval == 0 or step.step == recipe.train_steps
-
-    def act_after(step: Step) -> None:
-        if is_due(row_every, step):
-            ledger.add_averages()
-        if is_due(recipe.val_every, step):
-            figures = _validated(training.kept, validate, accelerator)
-            ledger.add_validation(step, figures, training.kept)
-            model.train()
-        for hook in hooks:
-            if is_due(hook.interval, step):
-                hook.act(step.step, training.kept.eval())
-                model.train()
-        if state.is_due() or step.step == recipe.train_steps:
-            ledger.require_finite()
-            state.save(ledger.snapshot(step.step, training.tensors()))
-
+    between = _Between(training, ledger, state, hooks, recipe, validate, accelerator)
     with progress(stage, recipe.train_steps, done=first_step, shown=leads) as bar:
         for step in training.steps(first_step):
             ledger.recent.append(step)
             bar.advance(note=ledger.note)
-            act_after(step)
+            between.act_after(step)
     state.finish()
     if history_path is not None:
         ledger.history.write(history_path)
@@ -119,14 +100,41 @@ def fit(
     return ledger.kept
 
 
+@dataclass(frozen=True)
+class _Between:
+    """What is done between two steps of a training, when it is due; arguments as of `fit`."""
+
+    training: Training
+    ledger: Ledger
+    state: TrainingState
+    hooks: tuple[Hook, ...]
+    recipe: TrainingRecipe
+    validate: Callable[[nn.Module], dict[str, float]]
+    accelerator: Any
+
+    def act_after(self, step: Step) -> None:
+        """Does what is due after a step: a row of averages, a validation, hooks, a state."""
+        training, ledger = self.training, self.ledger
+        if self._is_due(max(1, self.recipe.train_steps // ROWS_OF_HISTORY), step):
+            ledger.add_averages()
+        if self._is_due(self.recipe.val_every, step):
+            with torch.inference_mode(), self.accelerator.autocast():
+                figures = self.validate(training.kept.eval())
+            ledger.add_validation(step, figures, training.kept)
+            training.model.train()
+        for hook in self.hooks:
+            if self._is_due(hook.interval, step):
+                hook.act(step.step, training.kept.eval())
+                training.model.train()
+        if self.state.is_due() or step.step == self.recipe.train_steps:
+            ledger.require_finite()
+            self.state.save(ledger.snapshot(step.step, training.tensors()))
+
+    def _is_due(self, interval: int, step: Step) -> bool:
+        return step.step % interval == 0 or step.step == self.recipe.train_steps
+
+
 def _as_the_first_has_it(snapshot: Snapshot | None) -> Snapshot | None:
     """Returns the first process's snapshot, which the others have not loaded."""
     found: Snapshot | None = broadcast_object_list([snapshot])[0]
     return found
-
-
-def _validated(
-    model: nn.Module, validate: Callable[[nn.Module], dict[str, float]], accelerator: Any
-) -> dict[str, float]:
-    with torch.inference_mode(), accelerator.autocast():
-        return validate(model.eval())

@@ -15,7 +15,7 @@ from unclip.training.optim import lr_at, make_optimizers
 from unclip.training.state import part_of
 
 
-class Recipe(Protocol):
+class TrainingRecipe(Protocol):
     """The params that every training stage has; see params.yaml."""
 
     seed: int
@@ -50,7 +50,7 @@ class Training:
         cls,
         model: nn.Module,
         loss_function: LossFunction,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         *,
         stage: str,
         accelerator: Any,
