@@ -34,9 +34,12 @@ CATEGORIES = {
         "unclip.datasets.shapes:draw",
     ),
     "compute": (
-        "unclip.training.fit:_validated",
+        "stages.train_clip:Task.validate",
         "stages.train_clip:Task.embed_all",
+        "stages.train_prior:Task.validate",
+        "stages.train_decoder:Task.validate",
         "stages.train_decoder:Task.paint",
+        "stages.train_judge:Task.validate",
         "unclip.evaluation.judging:judge_pictures",
         "unclip.system:System.sample_prior",
         "unclip.system:System.decode",
