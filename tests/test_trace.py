@@ -200,6 +200,12 @@ def test_checkpoints_from_several_folders_are_put_together(run, elsewhere, paint
     assert "byte for byte" in out
 
 
+def test_a_folder_that_is_not_there_is_named_and_not_passed_over(run, painted):
+    status, out, err = run("trace", singles(painted)[0], "--from", "nowhere")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: --from nowhere: is no folder; ")
+
+
 def test_a_changed_pixel_is_counted_and_the_status_is_1(run, elsewhere, painted, trained):
     picture = singles(painted)[0]
     with Image.open(picture) as image:

@@ -41,13 +41,22 @@ def checkpoints(rev: str | None, source: Path | None) -> Iterator[Path]:
     if rev is not None and source is not None:
         raise UserError("--rev and --from: each names checkpoints; give only one of them")
     if rev is None:
-        if source is not None and not source.is_dir():
-            raise UserError(f"--from {source}: is no folder; name one that holds trained networks")
+        require_folder(source)
         yield _require_trained(source or Path())
         return
     with tempfile.TemporaryDirectory() as folder:
         fetch_models(rev, Path(folder))
         yield _require_trained(Path(folder))
+
+
+def require_folder(source: Path | None) -> None:
+    """Stops who names a folder with --from that is not there.
+
+    Raises:
+        UserError: so it is.
+    """
+    if source is not None and not source.is_dir():
+        raise UserError(f"--from {source}: is no folder; name one that holds trained networks")
 
 
 def _require_trained(folder: Path) -> Path:

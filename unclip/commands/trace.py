@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unclip.commands.common import open_system
+from unclip.commands.common import open_system, require_folder
 from unclip.errors import UserError
 from unclip.provenance.tracing import (
     Traced,
@@ -43,8 +43,10 @@ def trace(picture: Path, *, repaint: bool, source: Path | None, out: Path | None
         False where the picture was painted again and came out otherwise.
 
     Raises:
-        UserError: the picture was not painted here, or can not be painted again.
+        UserError: the picture was not painted here, or can not be painted again; or `source` is no
+            folder.
     """
+    require_folder(source)
     traced = read_traced(picture)
     if repaint:
         _require_single(traced, out)
