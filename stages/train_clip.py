@@ -224,9 +224,10 @@ class Task:
             for embeds, encodings in self._read(model):
                 file.write(encodings.cpu().numpy().tobytes())
                 parts.append(embeds.cpu())
-        np.save(folder / "captions.npy", torch.cat(parts).numpy())
+        text_embeds = torch.cat(parts)
+        np.save(folder / "captions.npy", text_embeds.numpy())
         np.save(folder / "caption_mask.npy", self.mask.cpu().numpy())
-        return torch.cat(parts)
+        return text_embeds
 
     def _test_accuracy(self, embeds: Tensor, text_embeds: Tensor) -> dict[str, float]:
         if len(self.data.captions) > FEW_CAPTIONS:

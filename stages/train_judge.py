@@ -20,7 +20,7 @@ from unclip.augment import augment
 from unclip.data import Prepared, PreparedSplit
 from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.layout import Layout
-from unclip.machine import Machine, open_machine
+from unclip.machine import Machine, open_machine, to_device
 from unclip.models.judge import Judge
 from unclip.params import JudgeParams
 from unclip.seeding import derive_seed, generator
@@ -114,8 +114,8 @@ class Task:
         attributes = self.train.attributes[index]
         if not self.data.attribute_names:
             images, attributes = turned(images, draws)
-        logits = model(self.data.normalise(images.to(self.device)))
-        return attribute_loss(logits, attributes.to(self.device))
+        logits = model(self.data.normalise(to_device(images, self.device)))
+        return attribute_loss(logits, to_device(attributes, self.device))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns loss and joint accuracy on the validation pictures, or that of their turns."""
