@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from unclip.defaults import EDIT_STRENGTH, FRAMES, INVERSION_STEPS, TRAJECTORY_STEPS, VARY_ETA
+from unclip.painting.options import (
+    EDIT_STRENGTH,
+    FRAMES,
+    INVERSION_STEPS,
+    TRAJECTORY_STEPS,
+    VARY_ETA,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -489,7 +495,7 @@ def profile(
 
     Example: `python cli.py profile train_decoder --steps 50`
     """
-    from unclip.profiling import print_profile  # before torch: it sets what torch logs
+    from unclip.commands.profile import print_profile  # before torch: it sets what torch logs
 
     from stages import train_clip, train_decoder, train_judge, train_prior  # isort: skip
 
@@ -515,7 +521,7 @@ def doctor(
 
     Example: `python cli.py doctor`
     """
-    from unclip.doctor import examine
+    from unclip.commands.doctor import examine
 
     if not examine(clear_states=clear_states):
         raise typer.Exit(1)
@@ -523,7 +529,7 @@ def doctor(
 
 def main() -> None:
     """Runs the command line; what the user can mend ends in one line and status 1."""
-    from unclip.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
+    from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 
     try:
         app()

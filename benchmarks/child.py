@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.workspace import REPOSITORY
-from unclip.machine import num_threads
+from unclip.config.settings import num_threads
 
 STARTED = "BENCHMARK_STARTED"  # tells a child when its process was asked for, seconds since 1970
 POLL_SECONDS = 0.02

@@ -15,7 +15,7 @@ from benchmarks.report import Bar, Column, Table
 from benchmarks.scale import Scale
 from benchmarks.timing import Timing, ratio, take_turns
 from benchmarks.workspace import REPOSITORY
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 
 PROMPT = "a large red circle"
 SAMPLE, HELP = f'python cli.py sample "{PROMPT}"', "python cli.py --help"

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from unclip.machine import num_threads
+from unclip.config.settings import num_threads
 
 CPUINFO = Path("/proc/cpuinfo")
 

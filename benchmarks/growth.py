@@ -23,7 +23,7 @@ from benchmarks.workspace import (
     write_untrained,
 )
 from stages.train_decoder import STAGE as DECODER
-from unclip.png import save_png
+from unclip.pictures.png import save_png
 
 FIGURE = "growth.png"
 STEPS_ON_DATA = 20  # training steps on a data set of each size

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 # The look is one for all figures of the project.
-from unclip.charts import SPLIT_COLOURS, new_figure, plain_matplotlib, render
-from unclip.figures import MUTED
+from unclip.pictures.charts import SPLIT_COLOURS, new_figure, plain_matplotlib, render
+from unclip.pictures.sheets import MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

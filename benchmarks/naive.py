@@ -17,19 +17,19 @@ from torch import Tensor
 
 from benchmarks.flops import count_flops
 from benchmarks.worker import Work
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
+from unclip.config.layout import Layout
+from unclip.core.artifacts import build, load_artifact
+from unclip.data.prepared import Prepared
+from unclip.data.tokenizer import tokenize
 from unclip.diffusion.guidance import predict_x_start
 from unclip.diffusion.predictions import q_sample
+from unclip.diffusion.reverse import Diffusion
 from unclip.diffusion.samplers import sample_ddpm
 from unclip.diffusion.schedules import sampling_timesteps
-from unclip.layout import Layout
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.params import DecoderParams, load_params
-from unclip.sampling import Diffusion
-from unclip.tokenizer import tokenize
 
 CANDIDATES = 2  # embeddings drawn for a picture; the one nearest its caption is taken
 

@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from benchmarks.flops import count_flops
 from benchmarks.worker import Work
 from stages import train_clip, train_decoder, train_judge, train_prior
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
+from unclip.commands.profile import profile_training
+from unclip.config.layout import Layout
+from unclip.core.artifacts import build, load_artifact
+from unclip.core.device import Machine, open_machine
+from unclip.data.prepared import Prepared
 from unclip.evaluation import judging
-from unclip.layout import Layout
-from unclip.machine import Machine, open_machine
 from unclip.models.judge import Judge
+from unclip.painting.system import Settings, System
 from unclip.params import load_params
-from unclip.profiling import profile_training
-from unclip.system import Settings, System
 from unclip.training.updates import Training
 
 TASKS: dict[str, Any] = {

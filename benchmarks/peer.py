@@ -18,12 +18,12 @@ from torch import Tensor
 from benchmarks.flops import DTYPES, count_flops
 from benchmarks.peer_network import Peer, PeerShape, matched_peer, widths_of
 from benchmarks.worker import Work
-from unclip.artifacts import describe
-from unclip.data import Prepared
-from unclip.embeddings import Embeddings
-from unclip.layout import Layout
+from unclip.config.layout import Layout
+from unclip.core.artifacts import describe
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared
+from unclip.painting.system import Settings
 from unclip.params import DecoderParams, load_params
-from unclip.system import Settings
 
 PREDICTION_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 

@@ -20,7 +20,7 @@ from benchmarks.workspace import (
     write_params,
     write_untrained,
 )
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 from unclip.params import Params, load_params
 
 MEBIBYTE = 2**20

@@ -20,16 +20,16 @@ from benchmarks.stopwatch import Stopwatch, replace_attribute
 STARTED = "BENCHMARK_STARTED"  # as in child.py, which would load what is not the stage's
 CATEGORIES = {
     "data": (
-        "unclip.data:Prepared.__init__",
-        "unclip.data:Prepared.split",
-        "unclip.data:PreparedSplit.gather",
-        "unclip.embeddings:Embeddings.__init__",
-        "unclip.embeddings:Embeddings.images",
-        "unclip.embeddings:Embeddings.encodings",
+        "unclip.data.prepared:Prepared.__init__",
+        "unclip.data.prepared:Prepared.split",
+        "unclip.data.prepared:PreparedSplit.gather",
+        "unclip.data.embeddings:Embeddings.__init__",
+        "unclip.data.embeddings:Embeddings.images",
+        "unclip.data.embeddings:Embeddings.encodings",
         "unclip.training.batches:ShuffledBatches.__call__",
-        "unclip.augment:augment",
-        "unclip.artifacts:load_artifact",
-        "unclip.training.state:key_of",
+        "unclip.training.augment:augment",
+        "unclip.core.artifacts:load_artifact",
+        "unclip.running.state:key_of",
         "unclip.datasets.registry:load_dataset",
         "unclip.datasets.shapes:draw",
     ),
@@ -41,24 +41,24 @@ CATEGORIES = {
         "stages.train_decoder:Task.paint",
         "stages.train_judge:Task.validate",
         "unclip.evaluation.judging:judge_pictures",
-        "unclip.system:System.sample_prior",
-        "unclip.system:System.decode",
+        "unclip.painting.system:System.sample_prior",
+        "unclip.painting.system:System.decode",
         "unclip.evaluation.distances:frechet_distance",
         "unclip.evaluation.distances:kernel_distance",
-        "unclip.embeddings:mean_per_caption",
+        "unclip.data.embeddings:mean_per_caption",
         "unclip.evaluation.distances:paired_cosine",
     ),
     "writing": (
-        "unclip.artifacts:save_artifact",
-        "unclip.artifacts:write_json",
+        "unclip.core.artifacts:save_artifact",
+        "unclip.core.artifacts:write_json",
         "unclip.training.ledger:History.write",
-        "unclip.training.state:TrainingState.save",
-        "unclip.png:save_png",
-        "unclip.figures:grid",
-        "unclip.figures:trajectory",
-        "unclip.figures:preview",
-        "unclip.charts:curves",
-        "unclip.charts:bar_accuracies",
+        "unclip.running.state:TrainingState.save",
+        "unclip.pictures.png:save_png",
+        "unclip.pictures.sheets:grid",
+        "unclip.pictures.sheets:trajectory",
+        "unclip.pictures.sheets:preview",
+        "unclip.pictures.charts:curves",
+        "unclip.pictures.charts:bar_accuracies",
         "unclip.datasets.writer:write_prepared",
         "stages.train_decoder:save_grid",
         "numpy:save",
@@ -87,8 +87,8 @@ def main(stage: str, times: Path) -> int:
             of MLflow's thread.
     """
     module = importlib.import_module(f"stages.{stage}")
-    from unclip.layout import Layout
-    from unclip.stage import exit_status
+    from unclip.config.layout import Layout
+    from unclip.running.stage import exit_status
 
     watch, found = Stopwatch(), {"writer": 0.0}
     for category, targets in CATEGORIES.items():

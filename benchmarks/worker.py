@@ -133,7 +133,7 @@ def _serve(connection: Connection) -> None:
     """Answers the questions of a Worker until it ends this process."""
     import torch
 
-    from unclip.machine import num_threads
+    from unclip.config.settings import num_threads
 
     torch.set_num_threads(num_threads())
     works: list[Work] = []

@@ -14,13 +14,13 @@ import yaml
 from accelerate import PartialState
 
 from stages import prepare, train_clip, train_decoder, train_judge, train_prior
-from unclip.artifacts import Artifact, save_artifact, weights_hash
-from unclip.data import Prepared
-from unclip.layout import Layout
-from unclip.machine import Machine
+from unclip.config.layout import Layout
+from unclip.config.yaml12 import load_yaml
+from unclip.core.artifacts import Artifact, save_artifact, weights_hash
+from unclip.core.device import Machine
+from unclip.core.seeding import generator
+from unclip.data.prepared import Prepared
 from unclip.params import Params, validate_params
-from unclip.seeding import generator
-from unclip.yaml12 import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "params.yaml"

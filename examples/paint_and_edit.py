@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unclip.figures import grid, strip
-from unclip.pipeline import UnCLIP
-from unclip.png import save_png
+from unclip.api import UnCLIP
+from unclip.pictures.png import save_png
+from unclip.pictures.sheets import grid, strip
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRETRAINED = "pretrained/fashion_mnist"

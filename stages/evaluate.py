@@ -6,18 +6,18 @@ from itertools import islice
 
 from PIL import Image
 
-from unclip.artifacts import write_metrics
-from unclip.charts import bar_accuracies, curves
+from unclip.config.layout import MODEL_OF_STAGE, Layout
+from unclip.core.artifacts import write_metrics
 from unclip.evaluation.accuracy import accuracy_figures
 from unclip.evaluation.copies import copy_figures
 from unclip.evaluation.inception import Inception
 from unclip.evaluation.likeness import inception_figures, prior_figures, sample_figures
 from unclip.evaluation.scene import Scene
-from unclip.figures import neighbours
-from unclip.layout import MODEL_OF_STAGE, Layout
 from unclip.params import EvaluateParams
-from unclip.png import save_png
-from unclip.stage import main
+from unclip.pictures.charts import bar_accuracies, curves
+from unclip.pictures.png import save_png
+from unclip.pictures.sheets import neighbours
+from unclip.running.stage import main
 
 STAGE = "evaluate"
 HEADLINE = (  # of the figures, what `dvc exp show` compares; with CLIP's own at most ten

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unclip.data import Prepared
-from unclip.embeddings import Embeddings, mean_per_caption
-from unclip.evaluation.judged import judged_captions
-from unclip.layout import CONTROLS, Layout
-from unclip.machine import open_machine
-from unclip.painter import Painter
+from unclip.config.layout import CONTROLS, Layout
+from unclip.core.device import open_machine
+from unclip.data.embeddings import Embeddings, mean_per_caption
+from unclip.data.prepared import Prepared
+from unclip.diffusion.reverse import Solver
+from unclip.painting.judged import judged_captions
+from unclip.painting.painter import Painter
 from unclip.params import SampleParams
-from unclip.progress import progress
-from unclip.sampling import Solver
-from unclip.stage import main
+from unclip.running.progress import progress
+from unclip.running.stage import main
 
 STAGE = "paint_controls"
 

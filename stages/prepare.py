@@ -4,16 +4,16 @@ import math
 
 import numpy as np
 
-from unclip.data import Prepared
+from unclip.config.layout import Layout
+from unclip.config.settings import raw_data_dir
+from unclip.data.prepared import Prepared
 from unclip.datasets.registry import load_dataset
 from unclip.datasets.writer import write_prepared
-from unclip.figures import preview
-from unclip.layout import Layout
-from unclip.machine import raw_data_dir
 from unclip.params import ClipParams, DataParams
-from unclip.png import save_png
-from unclip.preflight import NETWORKS, require_space
-from unclip.stage import main
+from unclip.pictures.png import save_png
+from unclip.pictures.sheets import preview
+from unclip.running.preflight import NETWORKS, require_space
+from unclip.running.stage import main
 
 STAGE = "prepare"
 SHOWN = 32  # pictures of the preview

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from unclip.artifacts import write_json
-from unclip.layout import Layout
+from unclip.config.layout import Layout
+from unclip.core.artifacts import write_json
 from unclip.params import (
     ClipParams,
     DataParams,
@@ -15,7 +15,7 @@ from unclip.params import (
     SampleParams,
     SweepParams,
 )
-from unclip.stage import main
+from unclip.running.stage import main
 from unclip.tracking.address import find_root
 from unclip.tracking.record import record_experiment
 from unclip.tracking.store import TrackingError

@@ -10,17 +10,17 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from unclip.data import Prepared
-from unclip.evaluation.judged import judged_captions
-from unclip.figures import grid, trajectory
-from unclip.layout import Layout
-from unclip.machine import open_machine
-from unclip.painting import evenly, join_prompts, paint_rows, provenance, real_pictures
+from unclip.config.layout import Layout
+from unclip.core.device import open_machine
+from unclip.data.prepared import Prepared
+from unclip.painting.judged import judged_captions
+from unclip.painting.notes import evenly, join_prompts, paint_rows, provenance, real_pictures
+from unclip.painting.system import Settings, System
 from unclip.params import SampleParams
-from unclip.png import save_png
-from unclip.progress import progress
-from unclip.stage import main
-from unclip.system import Settings, System
+from unclip.pictures.png import save_png
+from unclip.pictures.sheets import grid, trajectory
+from unclip.running.progress import progress
+from unclip.running.stage import main
 
 STAGE = "sample"
 MOMENTS = 10  # of the trajectory

@@ -3,9 +3,9 @@
 Left out, in no time, where params.yaml asks for no pictures of it.
 """
 
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 from unclip.params import SampleParams, SweepParams
-from unclip.stage import main
+from unclip.running.stage import main
 
 STAGE = "sweep"
 LEFT_OUT = "Nothing was swept; try: dvc exp run -S sweep.num_pictures=300\n"
@@ -19,7 +19,7 @@ def run(layout: Layout, sample: SampleParams, sweep: SweepParams) -> None:
     if sweep.num_pictures == 0:
         (layout.sweep / "left_out.txt").write_text(LEFT_OUT, encoding="utf-8")
         return
-    from unclip.sweeping import Studio  # torch takes seconds, and most runs want no sweep
+    from unclip.evaluation.sweep import Studio  # torch takes seconds, and most runs want no sweep
 
     studio = Studio.of(layout, sample, sweep)
     studio.sweep_guidance()

@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
-from unclip.augment import augment, drop_words, is_part_of
-from unclip.data import Prepared, PreparedSplit
-from unclip.layout import Layout
-from unclip.machine import Machine, open_machine, to_device
-from unclip.models.clip import CLIP
-from unclip.models.contrastive import contrastive_loss
-from unclip.npy import create_npy
+from unclip.config.layout import Layout
+from unclip.core.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
+from unclip.core.device import Machine, open_machine, to_device
+from unclip.core.npy import create_npy
+from unclip.core.seeding import derive_seed, generator
+from unclip.data.prepared import Prepared, PreparedSplit
+from unclip.data.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
+from unclip.models.clip import CLIP, contrastive_loss
 from unclip.params import ClipParams
-from unclip.progress import track
-from unclip.seeding import derive_seed, generator
-from unclip.stage import main
-from unclip.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
+from unclip.running.progress import track
+from unclip.running.stage import main
+from unclip.training.augment import augment, drop_words, is_part_of
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
 from unclip.training.share import Share

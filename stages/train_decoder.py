@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from unclip.artifacts import (
+from unclip.config.layout import Layout
+from unclip.core.artifacts import (
     Artifact,
     describe,
     file_hash,
@@ -21,17 +22,16 @@ from unclip.artifacts import (
     weights_hash,
     write_metrics,
 )
-from unclip.data import Prepared, PreparedSplit
+from unclip.core.device import Machine, open_machine, to_device
+from unclip.core.seeding import derive_seed, generator
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared, PreparedSplit
+from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
-from unclip.embeddings import Embeddings
-from unclip.layout import Layout
-from unclip.machine import Machine, open_machine, to_device
+from unclip.diffusion.reverse import Diffusion, Solver, droppable, reverse_diffusion
 from unclip.models.unet import UNet
 from unclip.params import DecoderParams
-from unclip.sampling import Diffusion, Solver, droppable, reverse_diffusion
-from unclip.seeding import derive_seed, generator
-from unclip.stage import main
-from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
+from unclip.running.stage import main
 from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches
 from unclip.training.fit import Hook

@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
-from unclip.augment import augment
-from unclip.data import Prepared, PreparedSplit
+from unclip.config.layout import Layout
+from unclip.core.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
+from unclip.core.device import Machine, open_machine, to_device
+from unclip.core.seeding import derive_seed, generator
+from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.evaluation.judging import accuracies, judge_pictures
-from unclip.layout import Layout
-from unclip.machine import Machine, open_machine, to_device
 from unclip.models.judge import Judge
 from unclip.params import JudgeParams
-from unclip.seeding import derive_seed, generator
-from unclip.stage import main
+from unclip.running.stage import main
+from unclip.training.augment import augment
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
 

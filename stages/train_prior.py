@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import (
+from unclip.config.layout import Layout
+from unclip.core.artifacts import (
     Artifact,
     describe,
     file_hash,
@@ -17,16 +18,15 @@ from unclip.artifacts import (
     weights_hash,
     write_metrics,
 )
-from unclip.data import Prepared
+from unclip.core.device import Machine, open_machine, to_device
+from unclip.core.seeding import derive_seed, generator
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
-from unclip.embeddings import Embeddings
-from unclip.layout import Layout
-from unclip.machine import Machine, open_machine, to_device
+from unclip.diffusion.reverse import Diffusion
 from unclip.models.prior import Prior
 from unclip.params import PriorParams
-from unclip.sampling import Diffusion
-from unclip.seeding import derive_seed, generator
-from unclip.stage import main
+from unclip.running.stage import main
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
 from unclip.training.share import Share

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 from tiny_params import REPO, tiny_params, write_params
 
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 from unclip.params import load_params
-from unclip.stage import handed
+from unclip.running.stage import handed
 from unclip.tracking.workspace import read_workspace
 
 

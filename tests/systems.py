@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from unclip.checkpoints import ClipFacts, DecoderFacts, PriorFacts
+from unclip.api import UnCLIP
+from unclip.diffusion.reverse import Solver
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.pipeline import UnCLIP
-from unclip.sampling import Solver
-from unclip.system import Settings
+from unclip.painting.checkpoints import ClipFacts, DecoderFacts, PriorFacts
+from unclip.painting.system import Settings
 
 MEAN, STD = (0.30, 0.2, 0.1), (0.33, 0.3, 0.4)  # normalised values from -0.9 to 2.67
 SETTINGS = Settings(

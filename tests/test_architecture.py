@@ -56,17 +56,25 @@ def test_the_networks_know_nothing_else_of_ours(source):
     [
         (
             "mlflow",
-            ["unclip/mlflow_model.py", "unclip/tracking/registry.py", "unclip/tracking/store.py"],
+            [
+                "unclip/serving/mlflow_model.py",
+                "unclip/tracking/registry.py",
+                "unclip/tracking/store.py",
+            ],
         ),
         (
             "safetensors",
-            ["unclip/artifacts.py", "unclip/doctor.py", "unclip/training/state.py"],
+            ["unclip/core/artifacts.py", "unclip/commands/doctor.py", "unclip/running/state.py"],
         ),
         (
             "pydantic",
             [
-                *("unclip/artifacts.py", "unclip/checkpoints.py", "unclip/data.py"),
-                *("unclip/params.py", "unclip/playground/studio.py", "unclip/strict.py"),
+                *(
+                    "unclip/core/artifacts.py",
+                    "unclip/painting/checkpoints.py",
+                    "unclip/data/prepared.py",
+                ),
+                *("unclip/params.py", "unclip/serving/studio.py", "unclip/config/strict.py"),
             ],
         ),
         ("torch_fidelity", ["unclip/evaluation/inception.py"]),

@@ -12,7 +12,9 @@ import torch
 from systems import CONFIGS, shake
 from torch import nn
 
-from unclip.artifacts import (
+from unclip.config.errors import UserError
+from unclip.config.strict import Strict
+from unclip.core.artifacts import (
     Artifact,
     build,
     describe,
@@ -23,12 +25,10 @@ from unclip.artifacts import (
     write_json,
     write_metrics,
 )
-from unclip.errors import UserError
 from unclip.models.clip import CLIP
 from unclip.models.judge import Judge
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.strict import Strict
 
 KIND = "prior"
 

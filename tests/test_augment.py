@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unclip.augment import augment, drop_words, is_part_of
+from unclip.training.augment import augment, drop_words, is_part_of
 
 
 def generator(seed: int = 0) -> torch.Generator:

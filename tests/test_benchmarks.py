@@ -27,7 +27,7 @@ from benchmarks.timing import Timing, ratio, take_turns
 from benchmarks.worker import Work, Workers
 from benchmarks.workspace import SHIPPED, changed_params
 from stages.train_decoder import MODEL_KEYS
-from unclip.data import Prepared
+from unclip.data.prepared import Prepared
 
 
 class Pretended:

@@ -16,7 +16,7 @@ from tiny_params import write_params
 
 import cli
 from unclip.commands.common import slugs
-from unclip.png import as_image
+from unclip.pictures.png import as_image
 
 REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
@@ -207,7 +207,7 @@ def test_a_file_where_the_folder_should_be_is_named(run, trained, tmp_path):
 def test_a_folder_that_nobody_can_write_in_is_named_before_anything_is_painted(
     run, trained, monkeypatch
 ):
-    monkeypatch.setattr("unclip.painting.paint_rows", None)
+    monkeypatch.setattr("unclip.painting.notes.paint_rows", None)
     status, out, err = run("sample", "a", "--from", trained.layout.root, "--out", "/proc")
     assert (status, out) == (1, "")
     assert re.fullmatch(r"error: --out /proc: no file can be written there \(.*\); name .*\n", err)
@@ -312,8 +312,8 @@ def test_each_picture_has_a_file_and_the_grid_one_more(painted):
 def test_the_pictures_are_what_the_system_paints(run, painted, trained):
     import torch
 
-    from unclip.machine import open_machine
-    from unclip.system import Settings, System
+    from unclip.core.device import open_machine
+    from unclip.painting.system import Settings, System
 
     run("--help")  # forgets the precision of other tests
     sample = trained.params.sample.model_copy(update={"steps": 3})
@@ -345,7 +345,7 @@ def test_pictures_that_replace_others_are_counted_and_the_same_ones_are_not(run,
 
 
 def test_a_picture_carries_all_that_painted_it(painted, trained):
-    from unclip.artifacts import weights_hash
+    from unclip.core.artifacts import weights_hash
 
     with Image.open(painted / "a-small-blue-star_seed8.png") as image:
         text = dict(image.text)

@@ -13,9 +13,9 @@ from pages import blocks
 from PIL import Image
 from test_cli import pictures
 
-from unclip.painting import repaint
-from unclip.png import read_png_text
-from unclip.system import System
+from unclip.painting.notes import repaint
+from unclip.painting.system import System
+from unclip.pictures.png import read_png_text
 
 FAST = ["--steps", "3"]
 CAPTIONS = ["a large red circle", "a large blue circle"]
@@ -94,7 +94,7 @@ def test_a_variation_hangs_on_its_own_seed_alone(paint, photo):
 def test_an_inverted_variation_without_fresh_noise_is_the_picture(paint, other, trained):
     out, _ = paint("vary", other, "--invert", "--eta", "0", "--num", "2")
     given = System.load(trained.layout.models)
-    from unclip.picture_files import read_picture
+    from unclip.pictures.files import read_picture
 
     picture = read_picture(other, *reversed(given.picture_shape[:2])).transpose(1, 2, 0)
     for path in single(out).values():
@@ -136,7 +136,7 @@ def test_interpolate_goes_from_a_picture_to_a_prompt(paint, photo, trained):
 
 
 def test_inverted_the_ends_are_the_pictures(paint, photo, other, trained):
-    from unclip.picture_files import read_picture
+    from unclip.pictures.files import read_picture
 
     out, _ = paint("interpolate", photo, other, "--invert", "--frames", "3")
     found = list(single(out).values())

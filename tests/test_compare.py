@@ -24,7 +24,7 @@ from unclip.comparison.experiments import (
 )
 from unclip.comparison.page import comparison_page
 from unclip.comparison.sheet import comparison_sheet
-from unclip.errors import UserError
+from unclip.config.errors import UserError
 
 
 def experiment(name: str, figures=(), margins=(), **params: str) -> Experiment:
@@ -328,7 +328,7 @@ def test_a_folder_without_params_is_one_line(run, monkeypatch, tmp_path):
 def paint(monkeypatch, on_cpu):
     """Compares systems that learned nothing, an experiment each; gives what is shown."""
     from unclip.commands import compare
-    from unclip.machine import open_machine
+    from unclip.core.device import open_machine
 
     def paint_all(systems, experiments, prompts=()):
         import torch
@@ -354,7 +354,7 @@ def of_sample(name: str, **changes) -> Experiment:
 def test_each_experiment_paints_the_same_prompts_and_seeds_in_its_own_way(paint):
     from systems import random_system
 
-    from unclip.system import Settings
+    from unclip.painting.system import Settings
 
     first, second = of_sample("a"), of_sample("b", guidance=7.0, prior_steps=2)
     system, prompts = random_system(), ["a red circle", "a blue star"]
@@ -373,7 +373,7 @@ def test_each_experiment_paints_the_same_prompts_and_seeds_in_its_own_way(paint)
 def test_the_notes_paint_the_pictures_again(paint):
     from systems import random_system
 
-    from unclip.painting import repaint
+    from unclip.painting.notes import repaint
 
     system = random_system()
     found = paint([system, system], [of_sample("a"), of_sample("b", steps=2)])

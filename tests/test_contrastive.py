@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unclip.models.contrastive import contrastive_loss
+from unclip.models.clip import contrastive_loss
 
 UNEVEN = [0, 2, 1, 0, 0, 2, 0]
 EVEN = [1, 0, 2, 2, 1, 0]

@@ -12,15 +12,15 @@ from tiny_params import leaves, tiny_params
 # Code that can not change a byte of what a stage makes: it checks, names, shows or records.
 # What only these import belongs to them.
 EXEMPT_FILES = (
-    "unclip/errors.py",
-    "unclip/layout.py",
-    "unclip/orphan.py",
+    "unclip/config/errors.py",
+    "unclip/config/layout.py",
+    "unclip/running/orphan.py",
     "unclip/params.py",
-    "unclip/preflight.py",
-    "unclip/progress.py",
-    "unclip/stage.py",
-    "unclip/strict.py",
-    "unclip/yaml12.py",
+    "unclip/running/preflight.py",
+    "unclip/running/progress.py",
+    "unclip/running/stage.py",
+    "unclip/config/strict.py",
+    "unclip/config/yaml12.py",
 )
 EXEMPT_FOLDERS = ("unclip/tracking/",)
 EXEMPT = frozenset(f for f in SOURCES if f in EXEMPT_FILES or f.startswith(EXEMPT_FOLDERS))

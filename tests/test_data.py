@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from unclip.data import Normalisation, Prepared
+from unclip.config.errors import UserError
+from unclip.data.prepared import Normalisation, Prepared
 from unclip.datasets import registry, writer
 from unclip.datasets.base import DatasetSource, Split
 from unclip.datasets.shapes import load as load_shapes
 from unclip.datasets.writer import write_prepared
-from unclip.errors import UserError
 
 SIZE = 4
 

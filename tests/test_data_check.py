@@ -11,8 +11,8 @@ from PIL import Image
 
 import cli
 from stages import prepare
-from unclip.errors import UserError
-from unclip.layout import Layout
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout
 from unclip.params import load_params
 
 REPO = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import FashionMNIST
 
+from unclip.config.errors import UserError
 from unclip.datasets import fashion_mnist
-from unclip.errors import UserError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

@@ -7,14 +7,14 @@ import pytest
 from own_folders import make_folder, rows_of, write_csv, write_jsonl, write_pictures
 from PIL import Image
 
-from unclip.data import Prepared
+from unclip.config.errors import UserError
+from unclip.data.prepared import Prepared
 from unclip.datasets import image_folder
 from unclip.datasets.attributes import MOST_VALUES, MOST_WORDS
 from unclip.datasets.base import DatasetSource
 from unclip.datasets.metadata import SHOWN, Problems
 from unclip.datasets.own_folder import OwnFolder, read_folder
 from unclip.datasets.writer import write_prepared
-from unclip.errors import UserError
 
 SIDE = 10
 

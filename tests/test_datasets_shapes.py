@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unclip.core.seeding import derive_seed
 from unclip.datasets import shapes
 from unclip.datasets.base import DatasetSource, Split
-from unclip.seeding import derive_seed
 
 SPLITS = ("train", "test", "judge")
 

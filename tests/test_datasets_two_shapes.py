@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_datasets_shapes import ink, see_colour, see_shape
 
+from unclip.data.tokenizer import tokenize
 from unclip.datasets import shapes
 from unclip.datasets.base import DatasetSource
-from unclip.tokenizer import tokenize
 
 SPLITS = ("train", "test", "judge")
 HELD_OUT = {"purple circle", "yellow square", "blue triangle", "green star"}

@@ -4,8 +4,8 @@ import pytest
 from dag import REPO
 from tiny_params import tiny_params, write_params
 
-from unclip.defaults import recipe_of, sample_params
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.painting.options import recipe_of, sample_params
 from unclip.params import load_params
 
 OURS = load_params(REPO / "params.yaml").sample

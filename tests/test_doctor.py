@@ -14,10 +14,10 @@ from tiny_params import tiny_params, write_params
 from workspace import forget_accelerator
 
 import cli
-from unclip.doctor import CHECKS, describe_states, findings, remove_states
-from unclip.errors import UserError
+from unclip.commands.doctor import CHECKS, describe_states, findings, remove_states
+from unclip.config.errors import UserError
+from unclip.running.state import Snapshot, TrainingState
 from unclip.tracking import look
-from unclip.training.state import Snapshot, TrainingState
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unclip import embeddings
-from unclip.embeddings import Embeddings, mean_per_caption
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.data import embeddings
+from unclip.data.embeddings import Embeddings, mean_per_caption
 
 K, L, D, TEXT_DIM = 5, 4, 3, 2
 ARRAYS = {

@@ -21,14 +21,14 @@ STEPS = 40
 SPARE = 60_000_000  # bytes of the small disk beside what the stages leave there
 # The stage as DVC runs it, but that it does not look for room before it works.
 RECKLESS = (
-    "import runpy, sys, unclip.preflight as preflight\n"
+    "import runpy, sys, unclip.running.preflight as preflight\n"
     "preflight.MARGIN = 0\n"
     "runpy.run_module(f'stages.{sys.argv[1]}', run_name='__main__')\n"
 )
 # The stage as DVC runs it, but that it saves after every step and that the disk is full from a
 # moment on: "training" is its tenth step, "end" is when its first result is about to be written.
 FILLING = """
-import runpy, sys, unclip.training.state as state, unclip.training.ledger as ledger
+import runpy, sys, unclip.running.state as state, unclip.training.ledger as ledger
 stage, moment, filler = sys.argv[1:]
 state.SECONDS_BETWEEN_SAVES = 0.0
 

@@ -31,17 +31,17 @@ from test_datasets_fashion_mnist import (
 from torchvision.datasets import FashionMNIST
 
 import cli
-from unclip.artifacts import build, load_artifact
 from unclip.commands.common import slugs
-from unclip.data import Prepared
+from unclip.config.errors import UserError
+from unclip.core.artifacts import build, load_artifact
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared
+from unclip.data.tokenizer import tokenize
 from unclip.datasets import fashion_mnist
-from unclip.embeddings import Embeddings
-from unclip.errors import UserError
+from unclip.diffusion.reverse import Solver
 from unclip.models.judge import Judge
+from unclip.painting.system import Settings, System
 from unclip.params import Params, load_params
-from unclip.sampling import Solver
-from unclip.system import Settings, System
-from unclip.tokenizer import tokenize
 
 REPO = Path(__file__).resolve().parent.parent
 SHIPPED = (REPO / "params.yaml").read_bytes()

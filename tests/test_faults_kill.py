@@ -19,7 +19,7 @@ TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 STEPS = 120
 # The stage as DVC runs it, but that it saves its state after every step.
 SAVING_ALWAYS = (
-    "import runpy, sys, unclip.training.state as state\n"
+    "import runpy, sys, unclip.running.state as state\n"
     "state.SECONDS_BETWEEN_SAVES = 0.0\n"
     "runpy.run_module(f'stages.{sys.argv[1]}', run_name='__main__')\n"
 )
@@ -139,7 +139,7 @@ def test_an_experiment_in_a_temporary_workspace_goes_on_where_another_was_killed
     lab.start_git()
     lab.run("dvc", "repro", "train_clip", UNCLIP_TRACKING="off")
     lab.commit("CLIP")
-    state = lab.root / "unclip/training/state.py"
+    state = lab.root / "unclip/running/state.py"
     text = state.read_text(encoding="utf-8")
     assert "SECONDS_BETWEEN_SAVES = 45.0" in text
     state.write_text(text.replace("BETWEEN_SAVES = 45.0", "BETWEEN_SAVES = 0.5"), encoding="utf-8")

@@ -13,11 +13,11 @@ import pytest
 from hostile_pictures import FORMATS, REFUSED, encoded, random_rgb
 from own_folders import make_folder, rows_of, write_jsonl, write_pictures
 
+from unclip.config.errors import UserError
 from unclip.datasets.image_folder import load
 from unclip.datasets.metadata import LONGEST_LINE, Problems, find_metadata
 from unclip.datasets.own_folder import OwnFolder, read_folder
-from unclip.errors import UserError
-from unclip.picture_files import read_picture
+from unclip.pictures.files import read_picture
 
 NUM_PICTURES, NUM_METADATA = 150, 150
 SIDE, GOOD = 10, 40

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from unclip import charts, figures
-from unclip.charts import bar_accuracies, curves, read_history
-from unclip.errors import UserError
-from unclip.figures import film, grid, preview, strip, trajectory, wrap_text
-from unclip.gif import save_gif
-from unclip.png import as_image, read_png_text, save_png
+from unclip.config.errors import UserError
+from unclip.pictures import charts
+from unclip.pictures import sheets as figures
+from unclip.pictures.charts import bar_accuracies, curves, read_history
+from unclip.pictures.gif import save_gif
+from unclip.pictures.png import as_image, read_png_text, save_png
+from unclip.pictures.sheets import film, grid, preview, strip, trajectory, wrap_text
 
 PAPER = (250, 250, 247)
 LONG = "a caption with aworthlesslylongwordthatnocolumnofthesheetcouldeverholdinoneline and an end"
@@ -411,9 +412,7 @@ def test_a_users_matplotlibrc_changes_nothing_and_stays_as_it_was():
 
 
 def test_importing_figures_imports_neither_torch_nor_matplotlib():
-    code = (
-        "import sys, unclip.figures; sys.exit({'torch', 'matplotlib'} & set(sys.modules) != set())"
-    )
+    code = "import sys, unclip.pictures.sheets; sys.exit({'torch', 'matplotlib'} & set(sys.modules) != set())"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

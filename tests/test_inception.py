@@ -13,15 +13,15 @@ from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchvision.models import inception_v3
 from workspace import Workspace
 
-from unclip.data import Prepared
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout
+from unclip.data.prepared import Prepared
 from unclip.evaluation import inception
 from unclip.evaluation.bootstrap import FrechetReference
 from unclip.evaluation.distances import split_real
 from unclip.evaluation.inception import Inception
-from unclip.layout import Layout
-from unclip.preflight import require_inception
-from unclip.stage import exit_status
+from unclip.running.preflight import require_inception
+from unclip.running.stage import exit_status
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -168,7 +168,7 @@ def refusal(layout: Layout, capsys) -> str:
 
 
 def test_without_the_package_the_first_stage_stops(layout, named, capsys, monkeypatch):
-    monkeypatch.setattr("unclip.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("unclip.running.preflight.find_spec", lambda name: None)
     line = refusal(layout, capsys)
     assert line.startswith(
         "error: evaluate.inception: true needs a package that is not installed; "
@@ -178,7 +178,7 @@ def test_without_the_package_the_first_stage_stops(layout, named, capsys, monkey
 
 def test_without_weights_the_first_stage_stops(layout, capsys, monkeypatch):
     monkeypatch.delenv("UNCLIP_INCEPTION_WEIGHTS", raising=False)
-    monkeypatch.setattr("unclip.preflight.setting", lambda name: None)
+    monkeypatch.setattr("unclip.running.preflight.setting", lambda name: None)
     line = refusal(layout, capsys)
     assert line.startswith("error: evaluate.inception: true needs Inception's weights; expected ")
     assert "UNCLIP_INCEPTION_WEIGHTS" in line

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from unclip.core.seeding import generator
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.diffusion.schedules import make_schedule
-from unclip.seeding import generator
 
 SCHEDULE = make_schedule("cosine", 100, 0.008)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from dag import REPO
 
-from unclip import machine
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.core import device as machine
 
 NAMES = list(machine.SETTINGS.values())
 

@@ -6,8 +6,9 @@ import torch
 from systems import SETTINGS, change, random_system
 from torch.testing import assert_close
 
-from unclip.errors import UserError
-from unclip.manipulation import (
+from unclip.config.errors import UserError
+from unclip.diffusion.reverse import Solver
+from unclip.painting.latents import (
     edited,
     interpolated,
     latent_of,
@@ -18,8 +19,7 @@ from unclip.manipulation import (
     slerp,
     varied,
 )
-from unclip.painter import Latent
-from unclip.sampling import Solver
+from unclip.painting.painter import Latent
 
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)

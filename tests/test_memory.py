@@ -23,7 +23,7 @@ FEW, MANY = 10_000, 400_000  # pictures
 STAGES = ("prepare", "train_clip", "train_prior")
 RUN = """
 from stages import {stage}
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 from unclip.params import load_params
 
 params = load_params(Layout().params)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from unclip.config.settings import raw_data_dir
 from unclip.datasets import fashion_mnist
 from unclip.evaluation.bootstrap import FrechetReference
 from unclip.evaluation.manifold import (
@@ -23,7 +24,6 @@ from unclip.evaluation.manifold import (
     radii,
     share_nearer,
 )
-from unclip.machine import raw_data_dir
 
 K, COUNT, NUM_TRAIN, NUM_REFERENCE, WIDTH = 5, 1000, 10_000, 3000, 32
 BOUNDS = {

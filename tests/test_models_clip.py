@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.models.attention import attend, attention_mask
-from unclip.models.clip import CLIP
-from unclip.models.contrastive import contrastive_loss
+from unclip.models.clip import CLIP, contrastive_loss
+from unclip.models.transformer import attend, attention_mask
 
 CONFIG = {
     "image_size": 8,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unclip.models.attention import attention_mask
 from unclip.models.prior import Prior
 from unclip.models.timestep import sinusoids
+from unclip.models.transformer import attention_mask
 
 CONFIG = {
     "embed_dim": 6,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unclip.seeding import generator
+from unclip.core.seeding import generator
 from unclip.training.muon import Muon, orthogonalise
 from unclip.training.optim import make_optimizers
 

@@ -3,8 +3,8 @@ import io
 import numpy as np
 import pytest
 
-from unclip.errors import UserError
-from unclip.npy import create_npy, open_npy
+from unclip.config.errors import UserError
+from unclip.core.npy import create_npy, open_npy
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])

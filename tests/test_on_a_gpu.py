@@ -10,13 +10,12 @@ from systems import CONFIGS
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from unclip import data
+from unclip.data import prepared as data
 from unclip.diffusion import predictions
 from unclip.diffusion.guidance import guided
 from unclip.diffusion.losses import diffusion_loss
 from unclip.diffusion.schedules import make_schedule
-from unclip.models.clip import CLIP
-from unclip.models.contrastive import contrastive_loss
+from unclip.models.clip import CLIP, contrastive_loss
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.training.ledger import Ledger

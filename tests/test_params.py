@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.config.yaml12 import load_yaml
 from unclip.models.clip import CLIP
 from unclip.models.judge import Judge
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.params import MADE, Params, load_params, validate_params
-from unclip.yaml12 import load_yaml
 
 REPO = Path(__file__).resolve().parent.parent
 SHIPPED = REPO / "params.yaml"

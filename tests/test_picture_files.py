@@ -6,8 +6,8 @@ import pytest
 from hostile_pictures import REFUSED, encoded, png, random_rgb
 from PIL import Image
 
-from unclip.errors import UserError
-from unclip.picture_files import MOST_PIXELS, picture_size, read_picture
+from unclip.config.errors import UserError
+from unclip.pictures.files import MOST_PIXELS, picture_size, read_picture
 
 SIDE = 12
 

@@ -5,15 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import unclip.system
 from systems import MEAN, SETTINGS, STD, change, random_system
 from torch import nn
 
-import unclip.system
-from unclip.artifacts import weights_hash
+from unclip.config.errors import UserError
+from unclip.core.artifacts import weights_hash
 from unclip.diffusion.samplers import SAMPLERS
-from unclip.errors import UserError
-from unclip.painting import paint_rows, provenance, real_pictures
-from unclip.system import System
+from unclip.painting.notes import paint_rows, provenance, real_pictures
+from unclip.painting.system import System
 
 PROMPTS = ["a red circle", "a blue star", "a red circle", "é", "a b c d e f g h i j", "x", "y", "z"]
 HOW = (SETTINGS.decoder, SETTINGS.batch_size)
@@ -145,7 +145,7 @@ def naive_winner(drawn, text_embed):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_candidate_nearest_its_caption_wins_unstandardised_and_of_unit_norm(monkeypatch, count):
     drawn = torch.randn(len(PROMPTS) * count, 6, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(unclip.system, "reverse_diffusion", lambda *_, **__: drawn)
+    monkeypatch.setattr(unclip.painting.system, "reverse_diffusion", lambda *_, **__: drawn)
     settings = change(SETTINGS, prior_candidates=count)
     embeds = SYSTEM.sample_prior(PROMPTS, SEEDS, settings)
     texts, index = SYSTEM.read(PROMPTS)
@@ -388,7 +388,7 @@ def test_provenance_names_every_setting_and_every_checkpoint():
 
 
 def test_the_real_pictures_are_test_pictures_of_their_prompts(trained):
-    from unclip.data import Prepared
+    from unclip.data.prepared import Prepared
 
     data = Prepared(trained.layout.prepared)
     test = data.split("test")
@@ -400,7 +400,7 @@ def test_the_real_pictures_are_test_pictures_of_their_prompts(trained):
 
 
 def test_there_are_none_where_a_prompt_is_no_caption(trained):
-    from unclip.data import Prepared
+    from unclip.data.prepared import Prepared
 
     data = Prepared(trained.layout.prepared)
     assert real_pictures(data, [data.captions[0], "a hat"]) is None

@@ -35,8 +35,8 @@ def studio():
     from systems import random_system
     from workspace import forget_accelerator, small_params
 
-    from unclip.machine import open_machine
-    from unclip.playground.studio import Studio
+    from unclip.core.device import open_machine
+    from unclip.serving.studio import Studio
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNCLIP_DEVICE", "cpu")
@@ -50,7 +50,7 @@ def serving(studio, host):
     """Gives the port of a server that is told to listen on a host."""
     import uvicorn
 
-    from unclip.playground.app import make_app
+    from unclip.serving.app import make_app
 
     app = make_app(studio, "A notice.", host)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -103,7 +103,7 @@ def pixels(shown):
 
 
 def note(shown, tmp_path):
-    from unclip.png import read_png_text
+    from unclip.pictures.png import read_png_text
 
     path = tmp_path / "shown.png"
     path.write_bytes(base64.b64decode(shown["png"]))
@@ -162,7 +162,7 @@ def test_variations_differ_from_each_other(port, own_noise):
 
 
 def test_a_picture_is_led_from_its_own_noise_as_far_as_on_the_command_line(port, tmp_path):
-    from unclip.defaults import VARY_ETA
+    from unclip.painting.options import VARY_ETA
 
     for shown in ask(port, "vary", VARY | {"own_noise": True}):
         found = note(shown, tmp_path)
@@ -186,7 +186,7 @@ def test_noise_of_their_own_goes_from_picture_to_picture_and_else_stays(port, tm
 
 
 def test_a_trajectory_goes_from_noise_to_the_picture(port, studio):
-    from unclip.manipulation import latent_of_prompt
+    from unclip.painting.latents import latent_of_prompt
 
     moments = ask(port, "trajectory", LAST)
     assert [each["caption"] for each in moments] == ["t = 19", "t = 12", "t = 6", "t = 0"]
@@ -209,7 +209,7 @@ def test_a_trajectory_goes_from_noise_to_the_picture(port, studio):
     ],
 )
 def test_every_finished_picture_carries_what_paints_it_again(port, studio, tmp_path, verb, asked):
-    from unclip.painting import repaint
+    from unclip.painting.notes import repaint
 
     for shown in ask(port, verb, asked)[-2 if verb != "trajectory" else -1 :]:
         assert np.array_equal(repaint(studio.system, note(shown, tmp_path)), pixels(shown))

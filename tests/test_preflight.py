@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from unclip.errors import UserError
-from unclip.preflight import MARGIN, require_space
+from unclip.config.errors import UserError
+from unclip.running.preflight import MARGIN, require_space
 
 
 @pytest.fixture

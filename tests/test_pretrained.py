@@ -11,9 +11,9 @@ from dag import REPO
 from safetensors.torch import load_file
 from test_stages_painting import judged  # noqa: F401
 
-from unclip.layout import KINDS
+from unclip.config.layout import KINDS
+from unclip.painting.system import Settings, System
 from unclip.params import load_params
-from unclip.system import Settings, System
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 MOST_BYTES = 10_000_000

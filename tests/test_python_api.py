@@ -14,10 +14,10 @@ from PIL import Image
 from systems import random_system
 from tiny_params import tiny_params, write_params
 
-from unclip.errors import UserError
+from unclip.api import UnCLIP
+from unclip.config.errors import UserError
+from unclip.painting.system import Settings, System
 from unclip.params import load_params
-from unclip.pipeline import UnCLIP
-from unclip.system import Settings, System
 
 SYSTEM = random_system()
 PROMPTS = ["a red circle", "a blue star"]

@@ -25,12 +25,12 @@ from import_graph import import_closure, imported_packages
 from pages import blocks
 from PIL import Image
 
-from unclip.card import model_card
 from unclip.commands import register
-from unclip.errors import UserError
-from unclip.layout import KINDS
-from unclip.png import read_png_text
-from unclip.serving import MOST_PICTURES, SETTINGS, Service
+from unclip.config.errors import UserError
+from unclip.config.layout import KINDS
+from unclip.pictures.png import read_png_text
+from unclip.serving.card import model_card
+from unclip.serving.service import MOST_PICTURES, SETTINGS, Service
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 PROMPT = "An image of a sneaker"
@@ -163,7 +163,7 @@ def test_every_setting_has_a_say(service):
 
 
 def test_a_picture_carries_what_paints_it_again(service, tmp_path):
-    from unclip.painting import repaint
+    from unclip.painting.notes import repaint
 
     answers = service.answer([PROMPT, "An image of a bag"], {"num": 2, "steps": 2})
     path = tmp_path / "picture.png"
@@ -207,7 +207,7 @@ def test_as_many_pictures_as_allowed_are_painted(service):
 
 def test_the_model_asks_for_the_packages_that_it_imports():
     names = {"PIL": "pillow", "yaml": "pyyaml"}
-    sources = import_closure("unclip/mlflow_model.py")
+    sources = import_closure("unclip/serving/mlflow_model.py")
     packages = {package for source in sources for package in imported_packages(source)}
     ours = packages - set(sys.stdlib_module_names) - {"unclip"}
     needed = {names.get(package, package) for package in ours}
@@ -263,7 +263,7 @@ def registered(tmp_path_factory):
 
     It has a record of an experiment that trained these networks, under the name "theirs".
     """
-    from unclip.artifacts import weights_hash
+    from unclip.core.artifacts import weights_hash
     from unclip.tracking.store import now_ms, open_store
 
     root = tmp_path_factory.mktemp("registered")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from systems import SETTINGS, change, random_system
 
-from unclip.errors import UserError
-from unclip.manipulation import interpolated, latent_of, varied
-from unclip.painter import Latent
-from unclip.painting import (
+from unclip.config.errors import UserError
+from unclip.diffusion.reverse import Solver
+from unclip.painting.latents import interpolated, latent_of, varied
+from unclip.painting.notes import (
     call_note,
     evenly,
     join_prompts,
@@ -24,8 +24,8 @@ from unclip.painting import (
     repaint,
     split_prompts,
 )
-from unclip.png import read_png_text, save_png
-from unclip.sampling import Solver
+from unclip.painting.painter import Latent
+from unclip.pictures.png import read_png_text, save_png
 
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)

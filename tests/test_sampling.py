@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from unclip.core.seeding import generator
+from unclip.diffusion.reverse import (
+    Diffusion,
+    Solver,
+    droppable,
+    inverse_diffusion,
+    reverse_diffusion,
+)
 from unclip.diffusion.samplers import SAMPLERS
-from unclip.sampling import Diffusion, Solver, droppable, inverse_diffusion, reverse_diffusion
-from unclip.seeding import generator
 
 DIFFUSION = Diffusion(20, "cosine", 0.008, "x_start")
 

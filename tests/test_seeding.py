@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unclip.seeding import derive_seed, generator, randn_per_sample
+from unclip.core.seeding import derive_seed, generator, randn_per_sample
 
 PURPOSES = ["train_clip order", "train_clip", "train_clip dropout", "prior noise", "decoder noise"]
 

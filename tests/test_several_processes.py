@@ -191,7 +191,7 @@ def endless(alone, tmp_path) -> Lab:
 
 
 def saving_often(lab: Lab) -> Lab:
-    state = lab.root / "unclip/training/state.py"
+    state = lab.root / "unclip/running/state.py"
     text = state.read_text(encoding="utf-8")
     assert "SECONDS_BETWEEN_SAVES = 45.0" in text
     state.write_text(text.replace("BETWEEN_SAVES = 45.0", "BETWEEN_SAVES = 0.5"), encoding="utf-8")

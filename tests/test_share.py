@@ -4,9 +4,9 @@ test_several_processes.py."""
 import pytest
 import torch
 
-from unclip import processes
-from unclip.errors import UserError
-from unclip.models.contrastive import contrastive_loss
+from unclip.config.errors import UserError
+from unclip.models.clip import contrastive_loss
+from unclip.running import processes
 from unclip.training.share import Share
 
 COUNTS = pytest.mark.parametrize("count", [1, 2, 3, 4])

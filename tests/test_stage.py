@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from unclip.errors import UserError
-from unclip.layout import Layout
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout
 from unclip.params import load_params
-from unclip.stage import declared, exit_status
+from unclip.running.stage import declared, exit_status
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -15,8 +15,8 @@ from PIL import Image
 from workspace import Workspace
 
 from stages.train_judge import turned
-from unclip.artifacts import load_artifact
-from unclip.data import Prepared
+from unclip.core.artifacts import load_artifact
+from unclip.data.prepared import Prepared
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 COUNT = 240

@@ -12,12 +12,12 @@ from test_stages_training import copy_of, poison
 from workspace import Workspace
 
 from stages.paint_controls import control_embeds
-from unclip.artifacts import weights_hash
-from unclip.data import Prepared
-from unclip.embeddings import Embeddings
-from unclip.evaluation.judged import judged_captions
+from unclip.config.layout import CONTROLS
+from unclip.core.artifacts import weights_hash
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared
 from unclip.evaluation.manifold import overlap
-from unclip.layout import CONTROLS
+from unclip.painting.judged import judged_captions
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 JUDGED = ("images", "caption_index", "prior_embeds")
@@ -129,8 +129,8 @@ def test_the_trajectory_shows_ten_moments_and_ends_with_the_finished_picture(
     assert timesteps == sorted(timesteps, reverse=True)
     assert shown["frames"].shape[:2] == (8, 10)
 
-    from unclip.painting import paint_rows
-    from unclip.system import Settings, System
+    from unclip.painting.notes import paint_rows
+    from unclip.painting.system import Settings, System
 
     system = System.load(workspace.layout.models)
     data = Prepared(workspace.layout.prepared)
@@ -249,8 +249,8 @@ def test_a_control_is_painted_with_the_noise_of_its_picture(judged, tmp_path):
     test = workspace.layout.embeddings / "captions.npy"
     texts = np.load(test)
     seen = ~np.isin(found["caption_index"], held_out_captions(judged))
-    from unclip.painter import Painter
-    from unclip.system import Settings
+    from unclip.painting.painter import Painter
+    from unclip.painting.system import Settings
 
     data, settings = Prepared(workspace.layout.prepared), Settings.of(workspace.params.sample)
     captions = found["caption_index"][seen]

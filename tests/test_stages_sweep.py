@@ -8,13 +8,13 @@ from PIL import Image
 from test_stages_training import copy_of
 from workspace import Workspace
 
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
-from unclip.evaluation.judged import judged_captions
+from unclip.core.artifacts import build, load_artifact
+from unclip.data.prepared import Prepared
 from unclip.evaluation.judging import accuracies, judge_pictures
+from unclip.evaluation.sweep import SAMPLERS, mean_variation
 from unclip.models.judge import Judge
-from unclip.sweeping import SAMPLERS, mean_variation
-from unclip.system import Settings, System
+from unclip.painting.judged import judged_captions
+from unclip.painting.system import Settings, System
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 GUIDANCES, STEPS = [1.0, 3.0], [2, 3]

@@ -19,15 +19,15 @@ import stages.train_clip
 import stages.train_decoder
 import stages.train_judge
 import stages.train_prior
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
-from unclip.embeddings import Embeddings
-from unclip.machine import open_machine
+from unclip.core.artifacts import build, load_artifact
+from unclip.core.device import open_machine
+from unclip.core.seeding import generator
+from unclip.data.embeddings import Embeddings
+from unclip.data.prepared import Prepared
 from unclip.models.clip import CLIP
 from unclip.models.judge import Judge
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -442,7 +442,7 @@ def test_captions_are_embedded_in_pieces_and_each_is_there(trained, workspace, m
 
 @pytest.mark.parametrize("painted_in", ["fp32", "bf16"])
 def test_caption_embeddings_are_those_that_a_prompt_will_get(trained, painted_in):
-    from unclip.system import System
+    from unclip.painting.system import System
 
     embeddings, data = Embeddings(trained.layout.embeddings), Prepared(trained.layout.prepared)
     system = System.load(trained.layout.models)
@@ -566,7 +566,7 @@ def test_a_decoder_without_flips_learns_pictures_with_their_own_embeddings(monke
 
 
 def test_flips_without_mirrored_embeddings_are_a_line_for_the_user(trained):
-    from unclip.errors import UserError
+    from unclip.config.errors import UserError
 
     with pytest.raises(UserError, match=r"mirrored pictures.*clip\.embed_flipped"):
         Embeddings(trained.layout.embeddings).images("train", flipped=True)

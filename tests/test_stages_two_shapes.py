@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from workspace import PICTURES, SECTIONS, Workspace
 
-from unclip.data import Prepared
-from unclip.evaluation.judged import judged_captions
+from unclip.data.prepared import Prepared
+from unclip.painting.judged import judged_captions
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from unclip.errors import UserError
-from unclip.tokenizer import VOCAB_SIZE, tokenize, trim_padding
+from unclip.config.errors import UserError
+from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 
 
 def test_a_row_is_start_bytes_end_and_padding():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import cli
-from unclip.png import read_png_text, save_png
+from unclip.pictures.png import read_png_text, save_png
 from unclip.provenance.tracing import compare_pixels, describe_note
 
 HASHES = {"checkpoint.clip": "a" * 64, "checkpoint.prior": "b" * 64, "checkpoint.decoder": "c" * 64}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from unclip.config.yaml12 import load_yaml
 from unclip.tracking.address import describe_uri, find_root, open_hint, tracking_uri
 from unclip.tracking.display import changed_params, describe, headlines, table_view
 from unclip.tracking.store import Run, _follow_move, clean_name, one_line
@@ -21,7 +22,6 @@ from unclip.tracking.workspace import (
     has_changes,
     read_workspace,
 )
-from unclip.yaml12 import load_yaml
 
 
 @pytest.fixture(autouse=True)

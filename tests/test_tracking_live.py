@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
 from unclip.tracking import live
 from unclip.tracking.live import StageRun
 from unclip.tracking.store import Run

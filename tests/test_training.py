@@ -8,9 +8,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.core.seeding import generator
 from unclip.models.clip import CLIP
-from unclip.seeding import generator
 from unclip.training.batches import ShuffledBatches
 from unclip.training.ema import EMA
 from unclip.training.fit import Hook, fit

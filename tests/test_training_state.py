@@ -9,8 +9,7 @@ import torch
 from filelock import FileLock
 from test_training import Log, Toy, run, same, toy_loss  # noqa: F401
 
-from unclip.training.fit import Hook
-from unclip.training.state import (
+from unclip.running.state import (
     DAYS_KEPT,
     FILES,
     STATE,
@@ -20,6 +19,7 @@ from unclip.training.state import (
     open_state,
     remove_old,
 )
+from unclip.training.fit import Hook
 
 
 class Stopped(Exception):
@@ -161,7 +161,7 @@ def test_a_disk_that_takes_no_more_is_told_once_and_tried_again(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("unclip.training.state.save_file", full)
+        patched.setattr("unclip.running.state.save_file", full)
         state.save(snapshot(2))
         state.save(snapshot(3))
     assert capsys.readouterr().err.count("No space left on device") == 1

@@ -13,15 +13,21 @@ import torch
 from dag import REPO
 from workspace import Workspace, forget_accelerator
 
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
-from unclip.defaults import EDIT_STRENGTH, ddim_changes, recipe_of, sample_params, vary_changes
+from unclip.config.layout import Layout
+from unclip.core.artifacts import build, load_artifact
+from unclip.data.prepared import Prepared
 from unclip.evaluation.judging import judge_pictures
-from unclip.layout import Layout
-from unclip.manipulation import edited, interpolated, latent_of, varied
 from unclip.models.judge import Judge
+from unclip.painting.latents import edited, interpolated, latent_of, varied
+from unclip.painting.options import (
+    EDIT_STRENGTH,
+    ddim_changes,
+    recipe_of,
+    sample_params,
+    vary_changes,
+)
+from unclip.painting.system import Settings, System
 from unclip.params import load_params
-from unclip.system import Settings, System
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"

@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from tiny_params import tiny_params, write_params
 
-from unclip.layout import Layout
+from unclip.config.layout import Layout
 from unclip.params import Params, validate_params
 
 SECTIONS = {

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from unclip.artifacts import Artifact, load_artifact, save_artifact, weights_hash
-from unclip.card import CARD, FIGURES, GRID, RECIPE, model_card
-from unclip.errors import UserError
-from unclip.layout import KINDS, Layout
+from unclip.config.errors import UserError
+from unclip.config.layout import KINDS, Layout
+from unclip.core.artifacts import Artifact, load_artifact, save_artifact, weights_hash
+from unclip.serving.card import CARD, FIGURES, GRID, RECIPE, model_card
 
 MADE = {*KINDS, RECIPE, FIGURES, GRID, CARD}
 USAGE = """\

@@ -19,15 +19,15 @@ from pydantic import (
     model_validator,
 )
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.config.strict import Strict, explain, key_of, short
+from unclip.config.yaml12 import load_yaml
 from unclip.models.sizes import (
     attention_problems,
     feature_problem,
     level_resolutions,
     size_divisor,
 )
-from unclip.strict import Strict, explain, key_of, short
-from unclip.yaml12 import load_yaml
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Index = Annotated[int, Field(ge=0, le=10**9)]

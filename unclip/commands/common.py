@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from unclip.errors import UserError
-from unclip.layout import Layout, models_in
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout, models_in
 from unclip.provenance.revisions import fetch_models
 
 if TYPE_CHECKING:
-    from unclip.machine import Machine
-    from unclip.painting import Pictures
-    from unclip.system import System
+    from unclip.core.device import Machine
+    from unclip.painting.notes import Pictures
+    from unclip.painting.system import System
 
 SHOWN_WORDS = 12  # of those that a model knows, in a warning
 LONGEST_NAME = 40  # characters of a prompt in a file name, which may hold 255 bytes
@@ -74,8 +74,8 @@ def open_system(folder: Path, precision: str) -> "tuple[System, Machine]":
     Raises:
         UserError: a network is missing, damaged, of another kind or does not fit the others.
     """
-    from unclip.machine import open_machine
-    from unclip.system import System
+    from unclip.core.device import open_machine
+    from unclip.painting.system import System
 
     machine = open_machine(precision)
     return System.load(models_in(folder), machine.device), machine
@@ -99,8 +99,8 @@ def make_folder(out: Path) -> None:
 
 def real_rows(folder: Path, prompts: Sequence[str], shape: tuple[int, ...]) -> "Pictures | None":
     """Returns a real picture of each prompt where a data set of such pictures is at hand."""
-    from unclip.data import Prepared
-    from unclip.painting import real_pictures
+    from unclip.data.prepared import Prepared
+    from unclip.painting.notes import real_pictures
 
     if not Layout(folder).prepared.is_dir():
         return None
@@ -136,7 +136,7 @@ def warn_of_unknown_words(prompts: Sequence[str], system: "System") -> None:
 
 def save_picture(picture: "Pictures", path: Path, note: Mapping[str, str]) -> bool:
     """Writes a picture in its own size; returns whether it replaced another one."""
-    from unclip.png import as_image, save_png
+    from unclip.pictures.png import as_image, save_png
 
     earlier = path.read_bytes() if path.is_file() else None
     save_png(as_image(picture), path, note)

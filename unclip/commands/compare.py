@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from unclip.commands.common import checkpoints, make_folder, warn_of_unknown_words
-from unclip.errors import UserError
-from unclip.layout import models_in
-from unclip.progress import progress
+from unclip.config.errors import UserError
+from unclip.config.layout import models_in
+from unclip.running.progress import progress
 
 if TYPE_CHECKING:
     from unclip.comparison.experiments import Comparison, Experiment, Painted
-    from unclip.machine import Machine
-    from unclip.system import System
+    from unclip.core.device import Machine
+    from unclip.painting.system import System
 
 WORKSPACE = "workspace"  # DVC's own word for the files of this folder
 SHEET, PAGE = "comparison.png", "comparison.html"
@@ -44,7 +44,7 @@ def compare(
     # Torch takes seconds to import; the check that needs none of it stands above.
     from unclip.comparison.page import comparison_page
     from unclip.comparison.sheet import comparison_sheet
-    from unclip.png import save_png
+    from unclip.pictures.png import save_png
 
     prompts = list(dict.fromkeys(prompts))
     experiments = _read(revs, num, seed)
@@ -76,7 +76,7 @@ def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]"
 
 def _paint(experiments: "Sequence[Experiment]", prompts: Sequence[str]) -> "Comparison":
     from unclip.comparison.experiments import Comparison, figure_rows, param_rows
-    from unclip.tokenizer import tokenize
+    from unclip.data.tokenizer import tokenize
 
     systems, machine = _open(experiments)
     own = list(dict.fromkeys(prompt for system in systems for prompt in system.prompts))
@@ -103,8 +103,8 @@ def _paint(experiments: "Sequence[Experiment]", prompts: Sequence[str]) -> "Comp
 
 def _open(experiments: "Sequence[Experiment]") -> "tuple[list[System], Machine]":
     """Returns the systems, and the machine that they all paint on, in one precision."""
-    from unclip.machine import open_machine
-    from unclip.system import System
+    from unclip.core.device import open_machine
+    from unclip.painting.system import System
 
     machine, systems = open_machine(experiments[0].sample.precision), []
     for experiment in experiments:
@@ -127,8 +127,8 @@ def _paint_one(
 ) -> "dict[str, Painted]":
     """Returns prompt → what an experiment paints of it, as its own sample section says."""
     from unclip.comparison.experiments import Painted
-    from unclip.painting import call_note, paint_rows, picture_notes, provenance
-    from unclip.system import Settings
+    from unclip.painting.notes import call_note, paint_rows, picture_notes, provenance
+    from unclip.painting.system import Settings
 
     sample = experiment.sample
     settings, seeds = Settings.of(sample), range(sample.seed, sample.seed + sample.num_per_prompt)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from unclip.defaults import REPOSITORY
-from unclip.errors import UserError
-from unclip.layout import Layout
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout
+from unclip.config.strict import one_line
+from unclip.painting.options import REPOSITORY
 from unclip.params import DataParams, load_params
-from unclip.strict import one_line
 
 if TYPE_CHECKING:
     from unclip.datasets.own_folder import OwnFolder, Pixels
@@ -83,7 +83,7 @@ class Survey:
 
     def look(self, name: str, pixels: "Pixels") -> None:
         """Takes a picture's name and the pixels that it is brought to."""
-        from unclip.picture_files import picture_size
+        from unclip.pictures.files import picture_size
 
         path = self._folder / name
         size = picture_size(path)
@@ -141,7 +141,7 @@ def _attributes(own: "OwnFolder") -> str:
 
 def _say_left_out(own: "OwnFolder") -> None:
     """Prints the pictures in the folder that the metadata do not name."""
-    from unclip.picture_files import SUFFIXES
+    from unclip.pictures.files import SUFFIXES
 
     named = {os.path.normpath(name) for name in own.names}
     found = [

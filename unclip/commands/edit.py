@@ -12,9 +12,9 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.commands.latents import Easel
-from unclip.defaults import ddim_changes, recipe_of, sample_params
-from unclip.picture_files import picture_size
-from unclip.strict import one_line
+from unclip.config.strict import one_line
+from unclip.painting.options import ddim_changes, recipe_of, sample_params
+from unclip.pictures.files import picture_size
 
 
 def edit(
@@ -52,8 +52,8 @@ def edit(
     chosen = ddim_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
         sample = sample_params(chosen, recipe_of(folder))
-        from unclip.manipulation import shares
-        from unclip.tokenizer import tokenize
+        from unclip.data.tokenizer import tokenize
+        from unclip.painting.latents import shares
 
         easel = Easel.of("edit", folder, sample, out)
         tokenize([caption, wanted], easel.system.text_length)

@@ -13,9 +13,9 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.commands.latents import Easel, title
-from unclip.defaults import ddim_changes, recipe_of, sample_params
-from unclip.errors import UserError
-from unclip.picture_files import names_picture, picture_size
+from unclip.config.errors import UserError
+from unclip.painting.options import ddim_changes, recipe_of, sample_params
+from unclip.pictures.files import names_picture, picture_size
 
 
 def interpolate(
@@ -53,8 +53,8 @@ def interpolate(
     chosen = ddim_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
         sample = sample_params(chosen, recipe_of(folder))
-        from unclip.manipulation import interpolated, shares
-        from unclip.tokenizer import tokenize
+        from unclip.data.tokenizer import tokenize
+        from unclip.painting.latents import interpolated, shares
 
         easel = Easel.of("interpolate", folder, sample, out)
         prompts = [end for end, file in zip(ends, files, strict=True) if file is None]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unclip.commands.common import open_system, save_picture
+from unclip.config.strict import one_line
 from unclip.params import SampleParams
-from unclip.progress import progress
-from unclip.strict import one_line
+from unclip.running.progress import progress
 
 if TYPE_CHECKING:
-    from unclip.machine import Machine
-    from unclip.painter import Latent
-    from unclip.painting import Pictures
-    from unclip.system import Settings, System
+    from unclip.core.device import Machine
+    from unclip.painting.notes import Pictures
+    from unclip.painting.painter import Latent
+    from unclip.painting.system import Settings, System
 
 MOST_IN_STRIP = 11  # of the frames; all of them are in the film
 FRAME_TIME, END_TIME = 150, 900  # milliseconds, of a frame and of those at the ends
@@ -47,27 +47,27 @@ class Easel:
         Raises:
             UserError: a network is missing, damaged, of another kind or does not fit the others.
         """
-        from unclip.system import Settings
+        from unclip.painting.system import Settings
 
         system, machine = open_system(folder, sample.precision)
         return cls(command, system, machine, Settings.of(sample), sample.seed, out)
 
     def read(self, path: Path) -> "Pictures":
         """Returns a picture file as the networks take it, (C, H, W) uint8."""
-        from unclip.picture_files import read_picture
+        from unclip.pictures.files import read_picture
 
         channels, size, _ = self.system.picture_shape
         return read_picture(path, size, channels)
 
     def latent_of(self, picture: "Pictures", *, invert: bool) -> "Latent":
         """Returns the latent of a picture, with its own noise if `invert`."""
-        from unclip.manipulation import latent_of
+        from unclip.painting.latents import latent_of
 
         return latent_of(self.system, picture, self.seed, self.settings.decoder if invert else None)
 
     def latent_of_prompt(self, prompt: str) -> "Latent":
         """Returns a latent that the prior draws for a prompt."""
-        from unclip.manipulation import latent_of_prompt
+        from unclip.painting.latents import latent_of_prompt
 
         with self.machine.accelerator.autocast():
             return latent_of_prompt(self.system, prompt, self.seed, self.settings)
@@ -76,14 +76,14 @@ class Easel:
         self, latent: "Latent", caption: str, wanted: str, strength: float, frames: int
     ) -> "list[Latent]":
         """Returns latents on the way from what one caption says to what another says."""
-        from unclip.manipulation import edited
+        from unclip.painting.latents import edited
 
         with self.machine.accelerator.autocast():
             return edited(self.system, latent, caption, wanted, strength, frames, self.settings)
 
     def paint(self, latents: "Sequence[Latent]") -> "Pictures":
         """Returns the pictures (N, C, H, W) of latents."""
-        from unclip.manipulation import paint_each
+        from unclip.painting.latents import paint_each
 
         with progress("painting", len(latents)) as bar, self.machine.accelerator.autocast():
             return paint_each(self.system, latents, self.settings.decoder, bar.advance)
@@ -92,7 +92,7 @@ class Easel:
         self, picture: "Pictures", latent: "Latent", name: str, description: str, **said: str
     ) -> bool:
         """Writes a picture with all that paints it again; returns whether it replaced another."""
-        from unclip.painting import latent_note
+        from unclip.painting.notes import latent_note
 
         note = latent_note(self.system, latent, self.settings.decoder, self.machine.precision)
         note |= {"command": self.command, "description": description} | said
@@ -100,7 +100,7 @@ class Easel:
 
     def sheet_note(self, description: str, seeds: Sequence[int]) -> dict[str, str]:
         """Returns what a sheet of pictures carries."""
-        from unclip.painting import provenance
+        from unclip.painting.notes import provenance
 
         note = provenance(self.system, self.settings, self.machine.precision)
         note |= {"command": self.command, "description": description}
@@ -128,10 +128,10 @@ class Easel:
         Returns:
             where the strip is, and how many pictures replaced others.
         """
-        from unclip.figures import film, strip
-        from unclip.gif import save_gif
-        from unclip.painting import evenly
-        from unclip.png import save_png
+        from unclip.painting.notes import evenly
+        from unclip.pictures.gif import save_gif
+        from unclip.pictures.png import save_png
+        from unclip.pictures.sheets import film, strip
 
         replaced = sum(
             self.save(picture, latent, f"{name}_{i:02}", f"{label}, {share:.2f} of the way")
@@ -155,6 +155,6 @@ class Easel:
 
 def title(word: str) -> str:
     """Returns how a prompt or picture file is called: as it is, or by the file's name."""
-    from unclip.picture_files import names_picture
+    from unclip.pictures.files import names_picture
 
     return one_line(Path(word).name if names_picture(word) else word)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
 
 
 def record(force: bool) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 
 from unclip.commands.common import checkpoints
-from unclip.defaults import REPOSITORY, recipe_of
-from unclip.errors import UserError
-from unclip.layout import models_in
+from unclip.config.errors import UserError
+from unclip.config.layout import models_in
+from unclip.painting.options import REPOSITORY, recipe_of
 
 PRETRAINED = REPOSITORY / "pretrained"
 
@@ -77,9 +77,9 @@ def _serve(listener: socket.socket, host: str, folder: Path, notice: str) -> Non
     import uvicorn
 
     from unclip.commands.common import open_system
-    from unclip.playground.app import make_app
-    from unclip.playground.hosts import OWN_NAMES
-    from unclip.playground.studio import Studio
+    from unclip.serving.app import make_app
+    from unclip.serving.hosts import OWN_NAMES
+    from unclip.serving.studio import Studio
 
     sample = recipe_of(folder).sample
     system, machine = open_system(folder, sample.precision)

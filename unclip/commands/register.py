@@ -9,10 +9,10 @@ from pathlib import Path
 import typer
 
 from unclip.commands.common import checkpoints
-from unclip.defaults import REPOSITORY
-from unclip.errors import UserError
-from unclip.layout import KINDS, Layout, models_in
-from unclip.progress import progress
+from unclip.config.errors import UserError
+from unclip.config.layout import KINDS, Layout, models_in
+from unclip.painting.options import REPOSITORY
+from unclip.running.progress import progress
 
 PACKAGE = REPOSITORY / "unclip"
 # What painting imports beside Python's own library.
@@ -73,7 +73,7 @@ def _gather(folder: Path, out: Path) -> None:
     Raises:
         UserError: its params are missing.
     """
-    from unclip.card import FIGURES, GRID, RECIPE
+    from unclip.serving.card import FIGURES, GRID, RECIPE
 
     layout = Layout(folder)
     if not layout.params.is_file():
@@ -99,8 +99,8 @@ def _gather(folder: Path, out: Path) -> None:
 def _register(given: Path, name: str, alias: str) -> int:
     """Returns the version under which the system in a folder was registered."""
     # Torch takes seconds to import; every check that needs none of it stands above.
-    from unclip.card import CARD, model_card
-    from unclip.serving import SETTINGS, Service
+    from unclip.serving.card import CARD, model_card
+    from unclip.serving.service import SETTINGS, Service
     from unclip.tracking.address import find_root
     from unclip.tracking.registry import Given, register_model
     from unclip.tracking.store import TrackingError
@@ -114,7 +114,7 @@ def _register(given: Path, name: str, alias: str) -> int:
         (given / CARD).write_text(card, encoding="utf-8")
         bar.advance(note="networks and card are sound")
         model = Given(
-            code=PACKAGE / "mlflow_model.py",
+            code=PACKAGE / "serving" / "mlflow_model.py",
             package=PACKAGE,
             system=given,
             requirements=REQUIREMENTS,

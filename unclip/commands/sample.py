@@ -14,9 +14,9 @@ from unclip.commands.common import (
     slugs,
     warn_of_unknown_words,
 )
-from unclip.defaults import recipe_of, sample_params
+from unclip.painting.options import recipe_of, sample_params
 from unclip.params import SampleParams
-from unclip.progress import progress
+from unclip.running.progress import progress
 
 
 def paint(
@@ -47,11 +47,11 @@ def paint(
 
 def _paint(prompts: Sequence[str], sample: SampleParams, folder: Path, out: Path) -> None:
     # Torch takes seconds to import; every check that needs none of it stands above.
-    from unclip.figures import grid
-    from unclip.painting import call_note, paint_rows, picture_notes, provenance
-    from unclip.png import save_png
-    from unclip.system import Settings
-    from unclip.tokenizer import tokenize
+    from unclip.data.tokenizer import tokenize
+    from unclip.painting.notes import call_note, paint_rows, picture_notes, provenance
+    from unclip.painting.system import Settings
+    from unclip.pictures.png import save_png
+    from unclip.pictures.sheets import grid
 
     system, machine = open_system(folder, sample.precision)
     prompts = list(prompts) or system.prompts

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unclip.commands.common import open_system, require_folder
-from unclip.errors import UserError
+from unclip.config.errors import UserError
 from unclip.provenance.tracing import (
     Traced,
     compare_pixels,
@@ -147,8 +147,8 @@ def _commit_of(run: Run) -> dict[str, str]:
 
 def _repaint(traced: Traced, networks: "Sequence[Network]", out: Path | None) -> bool:
     """Paints a picture again, says what came of it, and returns whether every pixel is the same."""
-    from unclip.painting import repaint
-    from unclip.png import as_image, encode_png, save_png
+    from unclip.painting.notes import repaint
+    from unclip.pictures.png import as_image, encode_png, save_png
     from unclip.provenance.search import gather
 
     with tempfile.TemporaryDirectory() as folder:

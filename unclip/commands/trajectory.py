@@ -12,8 +12,8 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.commands.latents import END_TIME, FRAME_TIME, Easel
-from unclip.defaults import recipe_of, sample_params
-from unclip.progress import track
+from unclip.painting.options import recipe_of, sample_params
+from unclip.running.progress import track
 
 MOST_MOMENTS, MOST_FRAMES = 10, 33  # in the strip and in the film
 
@@ -42,12 +42,12 @@ def show(
         sample = sample_params(changes, recipe_of(folder))
         import numpy as np
 
-        from unclip.figures import film, trajectory
-        from unclip.gif import save_gif
-        from unclip.manipulation import paint_moments
-        from unclip.painting import evenly, join_prompts
-        from unclip.png import save_png
-        from unclip.tokenizer import tokenize
+        from unclip.data.tokenizer import tokenize
+        from unclip.painting.latents import paint_moments
+        from unclip.painting.notes import evenly, join_prompts
+        from unclip.pictures.gif import save_gif
+        from unclip.pictures.png import save_png
+        from unclip.pictures.sheets import film, trajectory
 
         easel = Easel.of("trajectory", folder, sample, out)
         prompts = list(prompts) or easel.system.prompts

@@ -6,8 +6,8 @@ from typing import Any
 
 from unclip.commands.common import checkpoints, make_folder, say_where, slugs
 from unclip.commands.latents import Easel, title
-from unclip.defaults import recipe_of, sample_params, vary_changes
-from unclip.picture_files import picture_size
+from unclip.painting.options import recipe_of, sample_params, vary_changes
+from unclip.pictures.files import picture_size
 
 
 def vary(
@@ -37,9 +37,9 @@ def vary(
     chosen = vary_changes(changes, invert=invert)
     with checkpoints(rev, source) as folder:
         sample = sample_params(chosen, recipe_of(folder))
-        from unclip.figures import strip
-        from unclip.manipulation import varied
-        from unclip.png import save_png
+        from unclip.painting.latents import varied
+        from unclip.pictures.png import save_png
+        from unclip.pictures.sheets import strip
 
         easel = Easel.of("vary", folder, sample, out)
         given = easel.read(picture)

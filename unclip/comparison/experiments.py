@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.config.strict import checked
+from unclip.config.yaml12 import load_yaml
 from unclip.params import SampleParams
-from unclip.strict import checked
 from unclip.tracking.workspace import flatten
-from unclip.yaml12 import load_yaml
 
 PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"
 NONE = "–"  # where an experiment has no such value

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unclip.comparison.experiments import Comparison, Painted, Row
-from unclip.png import as_image, encode_png
+from unclip.pictures.png import as_image, encode_png
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fafaf7; --ink: #1f2328; --muted: #6e7074;

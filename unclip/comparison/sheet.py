@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from unclip.comparison.experiments import Comparison, Painted, Row
-from unclip.figures import GAP, INK, LINE, MARGIN, MUTED, PAPER, WIDE_GAP, wrap_text
+from unclip.pictures.sheets import GAP, INK, LINE, MARGIN, MUTED, PAPER, WIDE_GAP, wrap_text
 
 SHEET_WIDTH = 1600  # pixels; many experiments make a wider sheet
 LARGEST, SMALLEST = 160, 64  # pixels, of a picture on the sheet

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unclip.tokenizer import split_words
+from unclip.data.tokenizer import split_words
 
 MOST_COLUMNS = 64
 MOST_VALUES = 100  # of a column; with more it is a number or a name, and no class

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from unclip.core.seeding import derive_seed
 from unclip.datasets.base import Split
-from unclip.seeding import derive_seed
 
 Array = npt.NDArray[np.float64]
 

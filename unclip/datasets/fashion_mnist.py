@@ -15,8 +15,8 @@ import torch
 from filelock import FileLock
 from torch.nn.functional import interpolate
 
+from unclip.config.errors import UserError
 from unclip.datasets.base import DatasetSource, Split
-from unclip.errors import UserError
 
 # In the order of the labels 0 to 9: the word for the judge, and the caption.
 CLASSES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from unclip.core.seeding import derive_seed
 from unclip.datasets.base import DatasetSource, Split
 from unclip.datasets.metadata import Problems
 from unclip.datasets.own_folder import (
@@ -18,8 +19,7 @@ from unclip.datasets.own_folder import (
     choose_test,
     read_folder,
 )
-from unclip.picture_files import read_picture
-from unclip.seeding import derive_seed
+from unclip.pictures.files import read_picture
 
 MOST_PROMPTS = 8  # rows of the sample grid
 Chosen = npt.NDArray[np.bool_]

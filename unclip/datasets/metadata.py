@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unclip.errors import UserError
-from unclip.strict import one_line, short
+from unclip.config.errors import UserError
+from unclip.config.strict import one_line, short
 
 FILES = ("metadata.jsonl", "metadata.csv")
 REQUIRED = ("file_name", "text")

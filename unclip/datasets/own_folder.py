@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from unclip.config.errors import UserError
+from unclip.config.strict import one_line, short
+from unclip.core.seeding import derive_seed
+from unclip.data.tokenizer import tokenize
 from unclip.datasets.attributes import Attributes, Columns, attributes_of
 from unclip.datasets.metadata import Entry, Problems, find_metadata, read_entries
-from unclip.errors import UserError
-from unclip.picture_files import read_picture
-from unclip.progress import track
-from unclip.seeding import derive_seed
-from unclip.strict import one_line, short
-from unclip.tokenizer import tokenize
+from unclip.pictures.files import read_picture
+from unclip.running.progress import track
 
 CHANNELS = 3  # grey pictures are coloured ones whose channels agree
 SPLITS = ("train", "test")

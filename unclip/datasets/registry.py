@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from unclip.config.errors import UserError
 from unclip.datasets import fashion_mnist, image_folder, shapes
 from unclip.datasets.base import DatasetSource
-from unclip.errors import UserError
 
 DATASETS: dict[str, Callable[..., DatasetSource]] = {
     "fashion_mnist": fashion_mnist.load,

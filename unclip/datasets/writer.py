@@ -1,4 +1,4 @@
-"""Writes the prepared folder that `unclip.data` reads.
+"""Writes the prepared folder that `unclip.data.prepared` reads.
 
 Apart from the reader, so that a change here reruns prepare alone: where its bytes come out the
 same, nothing is trained again.
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unclip.data import FORMAT_VERSION
+from unclip.config.errors import UserError
+from unclip.core.npy import create_npy
+from unclip.core.seeding import generator
+from unclip.data.prepared import FORMAT_VERSION
 from unclip.datasets.base import DatasetSource, Rows, Split
-from unclip.errors import UserError
-from unclip.npy import create_npy
-from unclip.seeding import generator
 
 CHUNK = 512  # pictures in memory at a time
 DTYPES = {"images": np.uint8, "caption_index": np.int32, "attributes": np.int16}

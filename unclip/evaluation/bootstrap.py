@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unclip.seeding import generator
+from unclip.core.seeding import generator
 
 RESAMPLES = 200  # the margin itself is then known to 5 %: 1 / sqrt(2 · 200)
 GROUPS = 50  # and then to 10 %

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from unclip.seeding import derive_seed, generator
+from unclip.core.seeding import derive_seed, generator
 
 
 class _Given(nn.Module):

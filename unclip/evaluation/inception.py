@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unclip.artifacts import file_hash
-from unclip.errors import UserError
-from unclip.machine import open_machine
-from unclip.preflight import INCEPTION_WEIGHTS, require_inception
-from unclip.progress import track
+from unclip.config.errors import UserError
+from unclip.core.artifacts import file_hash
+from unclip.core.device import open_machine
+from unclip.running.preflight import INCEPTION_WEIGHTS, require_inception
+from unclip.running.progress import track
 
 BATCH = 50  # pictures; changes speed and memory only
 PUBLISHED = "6726825d"  # begins the SHA-256 of the file that published distances are made with

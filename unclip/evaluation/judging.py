@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unclip.data import Prepared
+from unclip.data.prepared import Prepared
 from unclip.models.judge import Judge
 
 BATCH = 125  # pictures; changes speed and memory only

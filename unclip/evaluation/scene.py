@@ -7,12 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unclip.artifacts import build, load_artifact
-from unclip.data import Prepared
-from unclip.embeddings import Embeddings, mean_per_caption
+from unclip.config.layout import CONTROLS, Layout
+from unclip.core.artifacts import build, load_artifact
+from unclip.core.device import open_machine
+from unclip.data.embeddings import Embeddings, mean_per_caption
+from unclip.data.prepared import Prepared
 from unclip.evaluation.judging import Verdict, judge_pictures
-from unclip.layout import CONTROLS, Layout
-from unclip.machine import open_machine
 from unclip.models.judge import Judge
 
 

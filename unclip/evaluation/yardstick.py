@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unclip.core.seeding import generator
 from unclip.evaluation.bootstrap import FrechetReference, jackknife_margin, margin_of_mean
 from unclip.evaluation.distances import frechet_distance, kernel_distance
 from unclip.evaluation.manifold import diversity_ratio, diversity_within_captions, overlap, radii
-from unclip.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.models.attention import attend
+from unclip.models.transformer import attend
 
 MAX_GROUPS = 32
 MIN_GROUP_SIZE = 4  # a group of one channel would wash out that channel's mean

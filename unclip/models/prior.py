@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.models.attention import KeysValues, Transformer, attention_mask
-from unclip.models.text import drop_text
 from unclip.models.timestep import TimestepEmbedding
+from unclip.models.transformer import KeysValues, Transformer, attention_mask, drop_text
 
 NUM_SPECIAL = 4  # text embedding, timestep, noised image embedding, learned query
 

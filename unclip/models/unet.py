@@ -22,8 +22,8 @@ from unclip.models.blocks import (
     zero_init,
 )
 from unclip.models.sizes import attention_problems, level_resolutions
-from unclip.models.text import TextEncoder, drop_text
 from unclip.models.timestep import TimestepEmbedding
+from unclip.models.transformer import TextEncoder, drop_text
 
 Level = tuple[int, int | None]  # channels, and the heads of its attention if it has any
 

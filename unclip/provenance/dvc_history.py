@@ -16,8 +16,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from unclip.artifacts import DESCRIPTION, WEIGHTS
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.core.artifacts import DESCRIPTION, WEIGHTS
 
 LOCK = "dvc.lock"
 HERE = "this folder"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from unclip.errors import UserError
-from unclip.layout import Layout
+from unclip.config.errors import UserError
+from unclip.config.layout import Layout
 from unclip.params import load_recipe
 
 

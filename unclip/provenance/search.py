@@ -6,11 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unclip.artifacts import DESCRIPTION, WEIGHTS, weights_hash
-from unclip.errors import UserError
-from unclip.layout import models_in
-from unclip.progress import progress
+from unclip.config.errors import UserError
+from unclip.config.layout import models_in
+from unclip.core.artifacts import DESCRIPTION, WEIGHTS, weights_hash
 from unclip.provenance.dvc_history import Remembered, Store, open_cache, open_remote, remembered
+from unclip.running.progress import progress
 
 
 @dataclass(frozen=True)

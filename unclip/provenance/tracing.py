@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unclip.errors import UserError
-from unclip.layout import KINDS
-from unclip.png import read_png_text
-from unclip.strict import one_line
+from unclip.config.errors import UserError
+from unclip.config.layout import KINDS
+from unclip.config.strict import one_line
+from unclip.pictures.png import read_png_text
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from unclip.errors import UserError
-from unclip.machine import main_repository, setting
+from unclip.config.errors import UserError
+from unclip.config.settings import main_repository, setting
 
 LOCK_SECONDS = 300
 EXPERIMENTS = "unclip"  # the MLflow experiment that holds the records

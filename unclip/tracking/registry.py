@@ -26,7 +26,7 @@ class Given:
     """What is registered.
 
     Attributes:
-        code: the Python file that defines the model (see `unclip.mlflow_model`).
+        code: the Python file that defines the model (see `unclip.serving.mlflow_model`).
         package: the folder of code that it imports.
         system: the folder that goes with it.
         requirements: names of the packages that it needs; they are pinned as they are installed.

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from unclip.artifacts import WEIGHTS, weights_hash
-from unclip.yaml12 import load_yaml
+from unclip.config.yaml12 import load_yaml
+from unclip.core.artifacts import WEIGHTS, weights_hash
 
 # Pictures worth keeping with the record, and the files from which a state can be brought back.
 PICTURES = ("samples/*.png", "samples/sweep/*.png", "plots/*.png")

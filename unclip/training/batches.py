@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unclip.seeding import generator
+from unclip.core.seeding import generator
 
 
 class ShuffledBatches:

@@ -10,11 +10,11 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from unclip.progress import progress
+from unclip.running.progress import progress
+from unclip.running.state import Snapshot, TrainingState
 from unclip.training.ledger import Fitted, Ledger, MetricLog
 from unclip.training.loop import LossFunction, Step
 from unclip.training.share import Share
-from unclip.training.state import Snapshot, TrainingState
 from unclip.training.updates import Training, TrainingRecipe
 
 ROWS_OF_HISTORY = 200  # about as many points as a plot can show

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
+from unclip.running.state import Snapshot, part_of
 from unclip.training.loop import Step
-from unclip.training.state import Snapshot, part_of
 
 
 class MetricLog(Protocol):

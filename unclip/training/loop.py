@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from unclip.seeding import derive_seed
+from unclip.core.seeding import derive_seed
 from unclip.training.ema import EMA
 from unclip.training.share import Share
 

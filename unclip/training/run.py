@@ -9,16 +9,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unclip.artifacts import weights_hash
-from unclip.layout import MODEL_OF_STAGE, Layout
-from unclip.machine import Machine, main_repository, processor
-from unclip.preflight import require_space
-from unclip.stage import declared
+from unclip.config.layout import MODEL_OF_STAGE, Layout
+from unclip.config.settings import main_repository
+from unclip.core.artifacts import weights_hash
+from unclip.core.device import Machine, processor
+from unclip.running.preflight import require_space
+from unclip.running.stage import declared
+from unclip.running.state import key_of, open_state
 from unclip.tracking.live import StageRun
 from unclip.training.fit import Hook, fit
 from unclip.training.ledger import Fitted
 from unclip.training.share import Share
-from unclip.training.state import key_of, open_state
 
 COPIES_IN_A_STATE = 5  # weights, EMA, at most two moments of an optimizer, the weights to keep
 CURVES_AND_PICTURES = 10**7  # bytes that they may take

@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from unclip.errors import UserError
+from unclip.config.errors import UserError
 
 T = TypeVar("T")
 

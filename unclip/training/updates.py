@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unclip.running.state import part_of
 from unclip.training.ema import EMA
 from unclip.training.loop import LossFunction, Step, train
 from unclip.training.optim import lr_at, make_optimizers
-from unclip.training.state import part_of
 
 
 class TrainingRecipe(Protocol):

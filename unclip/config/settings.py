@@ -1,0 +1,81 @@
+"""Settings of this machine: device, threads, folders. None of them is a param.
+
+Each is an environment variable or a key of `local.yaml` in the main repository, which git ignores;
+the variable wins. So moving to another machine leaves every hash in dvc.lock as it is.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unclip.config.errors import UserError
+from unclip.config.yaml12 import load_yaml
+
+SETTINGS = {
+    "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
+    "device": "UNCLIP_DEVICE",  # auto, cpu, cuda or mps
+    "inception_weights": "UNCLIP_INCEPTION_WEIGHTS",  # file, for `evaluate.inception`
+    "processes": "UNCLIP_PROCESSES",  # that share a training
+    "threads": "UNCLIP_THREADS",  # CPU threads of one stage
+    "tracking": "UNCLIP_TRACKING",  # on or off
+    "tracking_uri": "MLFLOW_TRACKING_URI",  # where MLflow keeps its records
+}
+
+
+def main_repository() -> Path:
+    """Returns the user's repository, also in DVC's temporary workspaces (DVC_ROOT names it)."""
+    return Path(os.environ.get("DVC_ROOT") or Path(__file__).resolve().parents[2])
+
+
+@cache
+def _local_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values = load_yaml(path.read_text(encoding="utf-8")) or {}
+    except Exception as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    unknown = sorted(set(values) - set(SETTINGS)) if isinstance(values, dict) else ["no mapping"]
+    if unknown:
+        raise UserError(
+            f"{path}: {unknown[0]}: unknown setting; expected one of {', '.join(SETTINGS)}"
+        )
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def setting(name: str) -> str | None:
+    """Returns a machine setting, or None where neither environment nor local.yaml has it."""
+    value = os.environ.get(SETTINGS[name])
+    return value or _local_settings(main_repository() / "local.yaml").get(name)
+
+
+def raw_data_dir() -> Path:
+    """Returns the folder of raw downloads; by default data/raw in the main repository."""
+    return Path(setting("data_dir") or main_repository() / "data" / "raw").expanduser()
+
+
+def num_threads() -> int:
+    """Returns the CPU threads of a stage: the physical cores, never what is free of them.
+
+    Sums of floats depend on how they are split, so a count that followed the load would change
+    the bytes of a checkpoint.
+    """
+    import psutil
+
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return _whole_number("threads", cores)
+
+
+def num_processes() -> int:
+    """Returns how many processes share a training: 1 unless the settings ask for more."""
+    return _whole_number("processes", 1)
+
+
+def _whole_number(name: str, default: int) -> int:
+    chosen = setting(name)
+    if chosen is None:
+        return default
+    if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
+        raise UserError(f"{SETTINGS[name]}: {chosen!r} is not allowed; expected 1 to 1024")
+    return int(chosen)

@@ -1,0 +1,76 @@
+"""Captions as UTF-8 bytes: no vocabulary to train, to store or to lose.
+
+In lower case, as CLIP's own tokenizer has them (Radford et al. 2021, §2.4).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unclip.config.errors import UserError
+
+PADDING, START, END = 0, 2, 3
+VOCAB_SIZE = 256
+_ROLES = {PADDING: "padding", START: "start", END: "end"}
+
+
+def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]:
+    """Returns text_tokens (N, text_length) int64 and text_mask (N, text_length) bool.
+
+    A row is start, the bytes of the caption in lower case, end, then padding. The mask is True on
+    real tokens, start and end included. It counts bytes: "é" is two tokens.
+
+    Raises:
+        UserError: a caption is empty, too long, not text, or holds the bytes 0, 2 or 3.
+    """
+    assert not isinstance(captions, str), f"tokenize takes a list of captions, not {captions!r}"
+    text_tokens = torch.full((len(captions), text_length), PADDING, dtype=torch.int64)
+    text_mask = torch.zeros((len(captions), text_length), dtype=torch.bool)
+    for row, caption in enumerate(captions):
+        tokens = [START, *_encode(caption, text_length), END]
+        text_tokens[row, : len(tokens)] = torch.tensor(tokens)
+        text_mask[row, : len(tokens)] = True
+    return text_tokens, text_mask
+
+
+def split_words(caption: str) -> list[str]:
+    """Returns the words of a caption, in lower case, without punctuation around them."""
+    stripped = (word.strip(".,;:!?\"'()[]") for word in caption.lower().split())
+    return [word for word in stripped if word]
+
+
+def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both, cut from (N, L) to the length of the longest real row."""
+    longest = int(text_mask.any(dim=0).sum())
+    return text_tokens[:, :longest], text_mask[:, :longest]
+
+
+def _encode(caption: str, text_length: int) -> bytes:
+    """Returns the caption's bytes in lower case, after every check that a user can fail."""
+    where = f"caption {_shorten(caption)}"
+    if not caption.strip():
+        raise UserError(f"{where}: is empty; expected at least one word; write one")
+    try:
+        data = caption.lower().encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: character {error.start} is half a surrogate pair, which UTF-8 can not "
+            "hold; expected valid text; type it again"
+        ) from None
+    for token, role in _ROLES.items():
+        if token in data:
+            raise UserError(
+                f"{where}: byte {data.index(token)} is the control character {token}, which "
+                f"stands for {role}; expected text without it; remove it"
+            )
+    if len(data) + 2 > text_length:
+        raise UserError(
+            f"{where}: is {len(data)} bytes; expected at most {text_length - 2} (clip.text_length "
+            f"{text_length} less start and end); shorten it or raise clip.text_length"
+        )
+    return data
+
+
+def _shorten(caption: str, limit: int = 40) -> str:
+    return repr(caption if len(caption) <= limit else caption[: limit - 1] + "…")

@@ -1,0 +1,232 @@
+"""The pre-LN transformer of CLIP, the prior and the caption encoder, and the encoder of text.
+
+Sources: Vaswani et al. 2017, "Attention Is All You Need" (§3.2); pre-LN as in Radford et al. 2019
+(GPT-2), with the initialisation of CLIP (Radford et al. 2021).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, L, dim)
+
+# With no more keys than this attention is two matrix products and a softmax: on a CPU in bf16 that
+# takes about half the time of torch's fused kernel, forward and backward, and on a GPU the backward
+# of the fused kernels may add up in another order every time. With more, memory decides.
+MOST_KEYS_OF_PRODUCTS = 512
+MLP_RATIO = 4  # hidden width of the MLP over the width of the block, as in every paper above
+
+
+def attention_mask(key_mask: Tensor, *, causal: bool) -> Tensor:
+    """Returns the mask of who may look at whom, True = may, ready to broadcast over heads.
+
+    Args:
+        key_mask: (B, L) bool, True = a real token; padding is never looked at.
+        causal: whether a token looks only at itself and at what stands before it.
+
+    Returns:
+        (B, 1, 1, L), or (B, 1, L, L) when causal. Position 0 must be real wherever it is causal:
+        a row that may look at nothing would be NaN.
+    """
+    mask = key_mask[:, None, None, :]
+    if causal:
+        length = key_mask.shape[1]
+        mask = mask & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    return mask
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, *, num_heads: int, mask: Tensor | None
+) -> Tensor:
+    """Returns softmax(q·k / sqrt(head width))·v of every head, side by side, (B, Lq, C).
+
+    Args:
+        queries: (B, Lq, C); head h owns the h-th of num_heads slices of C.
+        keys: (B, Lk, C).
+        values: (B, Lk, C).
+        num_heads: must divide C.
+        mask: bool, broadcastable to (B, num_heads, Lq, Lk), True = look; None = look everywhere.
+    """
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+    with torch.autocast(q.device.type, enabled=False):
+        if k.shape[2] <= MOST_KEYS_OF_PRODUCTS:
+            out = _attend_by_products(q, k, v, mask)
+        else:
+            if (
+                q.device.type == "cpu"
+            ):  # in bf16 the backward of the fused kernel is 3 to 9 times slower there
+                q, k, v = q.float(), k.float(), v.float()
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Returns what scaled_dot_product_attention does, (B, num_heads, Lq, C / num_heads)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, num_heads, Lq, Lk)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1) @ v
+
+
+class TransformerBlock(nn.Module):
+    """h + attention(LN(h)), then h + MLP(LN(h)); dropout on both branches before they are added."""
+
+    def __init__(self, *, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"num_heads: {num_heads} does not divide the width {dim}")
+        self.num_heads = num_heads
+        self.attn_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.attn_out = nn.Linear(dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
+        self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, h: Tensor, mask: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Returns (B, L, dim) and the keys and values of these tokens, each (B, L, dim).
+
+        Args:
+            h: (B, L, dim).
+            mask: as `attention_mask` makes it, over the past tokens and these.
+            past: keys and values of P tokens before these, each (B, P, dim).
+        """
+        q, k, v = self.qkv(self.attn_norm(h)).chunk(3, dim=-1)  # 3 × (B, L, dim)
+        keys, values = k, v
+        if past is not None:
+            keys, values = torch.cat([past[0], k], dim=1), torch.cat([past[1], v], dim=1)
+        attended = attend(q, keys, values, num_heads=self.num_heads, mask=mask)
+        h = h + self.dropout(self.attn_out(attended))
+        hidden = F.gelu(self.mlp_in(self.mlp_norm(h)))  # (B, L, 4 dim)
+        return h + self.dropout(self.mlp_out(hidden)), (k, v)
+
+
+class Transformer(nn.Module):
+    """A stack of pre-LN blocks and the final LayerNorm that pre-LN needs."""
+
+    def __init__(self, *, dim: int, depth: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim=dim, num_heads=num_heads, dropout=dropout) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self._init_weights(dim, depth)
+
+    def _init_weights(self, dim: int, depth: int) -> None:
+        """Scales what is added to the residual stream by 1/sqrt(2 depth), so that depth adds up."""
+        for name, parameter in self.blocks.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.endswith(("attn_out.weight", "mlp_out.weight")):
+                nn.init.normal_(parameter, std=(2 * depth * dim) ** -0.5)
+            elif name.endswith("qkv.weight"):
+                nn.init.normal_(parameter, std=dim**-0.5)
+            elif name.endswith("mlp_in.weight"):
+                nn.init.normal_(parameter, std=(2 * dim) ** -0.5)
+
+    def forward(
+        self, h: Tensor, mask: Tensor | None = None, past: list[KeysValues] | None = None
+    ) -> Tensor:
+        """Returns (B, L, dim), each token normalised, from tokens (B, L, dim).
+
+        Args:
+            h: (B, L, dim).
+            mask: as `attention_mask` makes it; with a past, over its tokens and these.
+            past: what `read` gave for the P tokens that stand before these.
+        """
+        for i, block in enumerate(self.blocks):
+            h, _ = block(h, mask, None if past is None else past[i])
+        return self.norm(h)
+
+    def read(self, h: Tensor, mask: Tensor | None) -> list[KeysValues]:
+        """Returns each block's keys and values of tokens (B, L, dim), for `forward` to go on from.
+
+        With a causal mask that gives what one pass over all tokens gives, and tokens that come
+        back again and again are computed once.
+        """
+        read = []
+        for block in self.blocks:
+            h, keys_values = block(h, mask)
+            read.append(keys_values)
+        return read
+
+
+class TextEncoder(nn.Module):
+    """Tokens to one encoding each (Radford et al. 2021, §2.4, where it is causal).
+
+    Positions are learned and belong to the token's index, so cutting off common padding changes
+    nothing but the time it takes.
+
+    Args:
+        vocab_size: number of token ids.
+        text_length: the longest text, in tokens.
+        dim: width.
+        depth: number of blocks.
+        num_heads: must divide dim.
+        dropout: probability, in training only.
+        causal: whether a token sees only what stands before it.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        text_length: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        dropout: float,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.token_embedding = nn.Embedding(vocab_size, dim)
+        self.positions = nn.Parameter(torch.empty(text_length, dim))
+        self.transformer = Transformer(dim=dim, depth=depth, num_heads=num_heads, dropout=dropout)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+
+    def forward(self, text_tokens: Tensor, text_mask: Tensor) -> Tensor:
+        """Returns text encodings (B, L, dim): layer-normed, and zero where there is padding.
+
+        Args:
+            text_tokens: (B, L) int64, L <= text_length.
+            text_mask: (B, L) bool, True = real token; token 0 is always real.
+        """
+        length = text_tokens.shape[1]
+        assert text_tokens.shape == text_mask.shape, (text_tokens.shape, text_mask.shape)
+        assert length <= len(self.positions), f"{length} tokens, at most {len(self.positions)}"
+        h = self.token_embedding(text_tokens) + self.positions[:length]  # (B, L, dim)
+        h = self.transformer(h, attention_mask(text_mask, causal=self.causal))
+        return h.masked_fill(~text_mask[:, :, None], 0.0)
+
+
+def take_last(encodings: Tensor, text_mask: Tensor) -> Tensor:
+    """Returns the encoding of each text's end token, (B, dim), from (B, L, dim) and (B, L).
+
+    The end token is the last real one; real tokens stand before all padding.
+    """
+    last = text_mask.sum(dim=1) - 1
+    return encodings[torch.arange(len(last), device=last.device), last]
+
+
+def drop_text(
+    encodings: Tensor, text_mask: Tensor, drop_mask: Tensor, null: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns (encodings, mask) in which each dropped text is one null token at position 0.
+
+    Args:
+        encodings: (B, L, dim).
+        text_mask: (B, L) bool, True = real token.
+        drop_mask: (B,) bool, True = replace the text.
+        null: (dim,), learned.
+    """
+    first = torch.arange(text_mask.shape[1], device=text_mask.device) == 0  # (L,)
+    dropped = drop_mask[:, None]
+    return (
+        torch.where(dropped[:, :, None], null, encodings),
+        torch.where(dropped, first, text_mask),
+    )

@@ -1,0 +1,203 @@
+"""Pictures as latents that can be varied, interpolated and edited (Ramesh et al. 2022, §3).
+
+A latent is an image embedding z_i, which says what a picture shows, and the noise x_T it is painted
+from, which says all else. Between two of either one goes by slerp; every function returns latents,
+and `Painter.paint_latent` paints them. None of them reads a caption while painting.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unclip.config.errors import UserError
+from unclip.diffusion.reverse import Solver
+from unclip.painting.painter import Latent, Painter
+from unclip.painting.system import Settings, System
+
+Pictures = npt.NDArray[np.uint8]
+EDIT_DRAWS = 32  # image embeddings of each caption, whose means are compared
+SMALLEST_ANGLE = 1e-4  # radians; below it slerp and a straight line are the same in float32
+
+
+def latent_of(
+    painter: Painter, picture: Pictures, seed: int, inverted_by: Solver | None = None
+) -> Latent:
+    """Returns the latent of a picture.
+
+    Args:
+        painter: CLIP, which embeds the picture, and the decoder, which inverts it.
+        picture: (C, H, W) uint8.
+        seed: of the noise.
+        inverted_by: ddim, with which the noise is found that the decoder paints the picture from
+            (§3: DDIM inversion); None leaves the noise to the seed.
+
+    Raises:
+        UserError: the solver asks for more steps than the decoder has timesteps.
+    """
+    assert picture.shape == painter.picture_shape, (picture.shape, painter.picture_shape)
+    (embed,) = painter.embed(picture[None]).cpu()
+    if inverted_by is None:
+        return Latent(embed, seed)
+    (x_T,) = painter.invert(picture[None], embed[None], inverted_by).cpu()
+    return Latent(embed, seed, x_T)
+
+
+def latent_of_prompt(system: System, prompt: str, seed: int, settings: Settings) -> Latent:
+    """Returns a latent that the prior draws for a prompt, its noise left to the seed.
+
+    Raises:
+        UserError: the prompt can not be read, or the prior has fewer timesteps than steps.
+    """
+    (embed,) = system.sample_prior([prompt], [seed], settings).cpu()
+    return Latent(embed, seed)
+
+
+def varied(latent: Latent, num: int) -> list[Latent]:
+    """Returns `num` latents that show the same, their seeds counting up (§3.1)."""
+    return [replace(latent, seed=latent.seed + i) for i in range(num)]
+
+
+def interpolated(
+    painter: Painter, start: Latent, end: Latent, frames: int, *, slerp_noise: bool
+) -> list[Latent]:
+    """Returns latents on the way from one to another (§3.2), both ends among them.
+
+    Args:
+        painter: knows the noise of a seed.
+        start: the first latent.
+        end: the last latent.
+        frames: how many, at least 2.
+        slerp_noise: whether the noise goes from one to the other too; else it stays the first's.
+    """
+    assert frames >= 2, f"frames: the two ends are two, not {frames}"
+    first, last = (
+        painter.first_noise(latent.seed) if latent.x_T is None else latent.x_T
+        for latent in (start, end)
+    )
+    return [
+        Latent(
+            slerp(start.image_embed, end.image_embed, share),
+            start.seed,
+            slerp(first, last, share) if slerp_noise else start.x_T,
+        )
+        for share in shares(frames)
+    ]
+
+
+def edited(
+    system: System,
+    latent: Latent,
+    caption: str,
+    wanted: str,
+    strength: float,
+    frames: int,
+    settings: Settings,
+) -> list[Latent]:
+    """Returns latents on the way from what one caption says to what another says.
+
+    As unCLIP §3.3, but where the paper goes towards the difference of the two text embeddings, this
+    adds that of the prior's mean image embeddings of the two captions: CLIP learns which caption is
+    nearest to a picture, and not that texts differ in the direction in which pictures differ.
+    The noise stays as it is.
+
+    Args:
+        system: its prior draws the embeddings.
+        latent: of the picture.
+        caption: what it shows.
+        wanted: what it is to show.
+        strength: how much of the difference is added to the last of them, at least 0; 1 is all.
+        frames: how many, at least 2; the first is the latent itself.
+        settings: how the prior is sampled.
+
+    Raises:
+        UserError: a caption can not be read, both are one, or the prior has fewer timesteps than
+            steps.
+    """
+    assert frames >= 2, f"frames: a way has two ends, not {frames}"
+    if caption.lower() == wanted.lower():  # as CLIP reads them
+        raise UserError(
+            f"{wanted!r}: is what the picture is said to show; expected another caption; change one"
+        )
+    # Both captions are drawn from the same noise, so that of its chance little is left.
+    prompts = [caption] * EDIT_DRAWS + [wanted] * EDIT_DRAWS
+    drawn = system.sample_prior(prompts, [*range(EDIT_DRAWS)] * 2, settings).cpu()
+    before, after = drawn.unflatten(0, (2, EDIT_DRAWS)).mean(dim=1)
+    moved = [
+        F.normalize(latent.image_embed + strength * share * (after - before), dim=0)
+        for share in shares(frames)[1:]
+    ]
+    return [latent, *(replace(latent, image_embed=image_embed) for image_embed in moved)]
+
+
+def paint_each(
+    painter: Painter,
+    latents: Sequence[Latent],
+    solver: Solver,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Pictures:
+    """Returns the pictures (N, C, H, W) uint8 of latents, each painted alone.
+
+    Args:
+        painter: paints.
+        latents: N of them.
+        solver: how the decoder is sampled.
+        progress: called with 1 after each.
+    """
+    pictures = []
+    for latent in latents:
+        pictures.append(painter.paint_latent(latent, solver))
+        progress(1)
+    return np.stack(pictures)
+
+
+def paint_moments(painter: Painter, latent: Latent, solver: Solver) -> tuple[Pictures, list[int]]:
+    """Returns the reverse diffusion of a latent: M pictures (M, C, H, W) uint8, and their M t.
+
+    They are x_t at each step, from noise on, and at last the finished picture, at 0.
+
+    Args:
+        painter: paints.
+        latent: what is painted.
+        solver: how the decoder is sampled.
+    """
+    seen: list[tuple[int, Tensor]] = []
+
+    def remember(_: int, t: int, x_t: Tensor, pred_x_start: Tensor) -> None:
+        seen.append((t, x_t[0].cpu()))
+
+    finished = painter.paint_latent(latent, solver, callback=remember)
+    on_the_way = painter.normalisation.to_uint8(torch.stack([x_t for _, x_t in seen])).numpy()
+    return np.concatenate([on_the_way, finished[None]]), [*(t for t, _ in seen), 0]
+
+
+def shares(frames: int) -> list[float]:
+    """Returns how far each frame is on its way, from 0 to 1."""
+    return [i / (frames - 1) for i in range(frames)]
+
+
+def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
+    """Returns the tensor at a share of the great circle from one to another, of their shape.
+
+    Shoemake 1985; Song et al. 2021, eq. 67, where the ends need not be of one length. Where they
+    point the same way or opposite ways there is no one such circle, and a straight line is gone.
+
+    Args:
+        start: at share 0, returned as it is.
+        end: at share 1, returned as it is; of the same shape.
+        share: 0..1.
+    """
+    assert start.shape == end.shape, f"slerp between {start.shape} and {end.shape}"
+    if share in (0, 1):
+        return end if share else start
+    first, last = start.double(), end.double()
+    cosine = torch.dot(F.normalize(first.flatten(), dim=0), F.normalize(last.flatten(), dim=0))
+    angle = cosine.clamp(-1, 1).acos()
+    if angle.sin() < SMALLEST_ANGLE:
+        return ((1 - share) * first + share * last).to(start)
+    between = ((1 - share) * angle).sin() * first + (share * angle).sin() * last
+    return (between / angle.sin()).to(start)

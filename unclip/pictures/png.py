@@ -1,0 +1,69 @@
+"""PNG files with a note inside: the same picture and the same text give the same bytes."""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, PngImagePlugin
+
+from unclip.config.errors import UserError
+
+
+def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | None = None) -> None:
+    """Writes a PNG; a reader meets the old file or the whole new one, never a half.
+
+    Args:
+        image: the picture.
+        path: where to; missing folders are made, a file already there is replaced.
+        text: notes kept in the file (tEXt, or iTXt where Latin-1 does not suffice), in sorted
+            order; keys are 1 to 79 Latin-1 characters.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = encode_png(image, text)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(encoded)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode_png(image: Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """Returns what `save_png` writes."""
+    info = PngImagePlugin.PngInfo()
+    for key, value in sorted((text or {}).items()):
+        assert 0 < len(key) < 80, f"a PNG text key has 1 to 79 characters, not {len(key)}"
+        info.add_text(key, value)
+    # A picture's own metadata (a date, say) must not slip into the file beside the given text.
+    bare = image.copy()
+    bare.info = {}
+    stream = io.BytesIO()
+    bare.save(stream, format="PNG", pnginfo=info, compress_level=6)
+    return stream.getvalue()
+
+
+def as_image(picture: npt.NDArray[np.uint8]) -> Image.Image:
+    """Returns a picture (C, H, W) uint8, grey or RGB, as a Pillow image."""
+    return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
+
+
+def read_png_text(path: str | Path) -> dict[str, str]:
+    """Returns the text that a PNG carries, empty where it carries none.
+
+    Raises:
+        UserError: the file is missing, or is not a PNG.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            assert isinstance(image, PngImagePlugin.PngImageFile)
+            return {key: str(value) for key, value in image.text.items()}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected a PNG picture; check the path") from None
+    except OSError as error:  # also what Pillow can not identify
+        raise UserError(
+            f"{path}: not a readable PNG ({error}); expected a picture painted here; paint it again"
+        ) from None

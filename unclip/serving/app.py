@@ -1,0 +1,95 @@
+"""The page and its server: no other host is ever asked for anything."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from unclip.config.errors import UserError
+from unclip.serving.hosts import OnlyOwnNames
+from unclip.serving.studio import Studio
+
+FOLDER = Path(__file__).resolve().parent / "page"
+FILES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+MOST_BYTES = 30_000_000  # of a request: a photograph in base64, twice
+# The browser itself keeps the page from talking to anyone but us.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def make_app(studio: Studio, notice: str, host: str) -> Starlette:
+    """Returns the application.
+
+    Args:
+        studio: paints.
+        notice: what paints, for the head of the page.
+        host: the address or name that is listened on, which says by what names it may be asked for.
+    """
+    facts = studio.facts() | {"notice": notice}
+    verbs = {name: getattr(studio, name) for name in ("paint", "vary", "interpolate", "trajectory")}
+
+    async def page(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in FILES:
+            return Response(status_code=404)
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+        headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        return FileResponse(FOLDER / name, headers=headers, media_type=FILES[name])
+
+    async def tell_facts(request: Request) -> Response:
+        return JSONResponse(facts)
+
+    async def answer(request: Request) -> Response:
+        verb = verbs.get(request.path_params["verb"])
+        if verb is None:
+            return JSONResponse({"error": f"expected one of {', '.join(verbs)}"}, 404)
+        try:
+            pictures = await run_in_threadpool(verb, await _read_json(request))
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse({"pictures": pictures})
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/facts", tell_facts),
+            Route("/ask/{verb}", answer, methods=["POST"]),
+            Route("/{name}", page),
+        ],
+        middleware=[Middleware(OnlyOwnNames, host=host)],
+    )
+
+
+async def _read_json(request: Request) -> Any:
+    """Returns the JSON of a request.
+
+    Raises:
+        UserError: it is none, or too much. JSON alone is taken: a page of somebody else's can not
+            send that here without being asked for leave first.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise UserError("the request: is not JSON; expected Content-Type: application/json")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MOST_BYTES:
+            raise UserError(
+                f"the request: is more than {MOST_BYTES // 10**6} MB; take a smaller picture"
+            )
+    try:
+        return json.loads(bytes(content))
+    except (ValueError, RecursionError):
+        raise UserError("the request: is not JSON; expected an object with what is asked") from None
