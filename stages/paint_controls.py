@@ -1,4 +1,4 @@
-"""Paints what the prior must be better than, and what it can not be better than (unCLIP §5.1).
+"""Paints what the prior must be better than, and what it cannot be better than (unCLIP §5.1).
 
 The captions and the noise of the pictures that `sample` leaves for evaluate, as far as training
 showed the captions, but each painted from another image embedding: its caption's text embedding,
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from unclip.config.layout import CONTROLS, Layout
-from unclip.core.device import open_machine
+from unclip.core.device import open_device, resolve_precision
 from unclip.data.embeddings import Embeddings, mean_per_caption
 from unclip.data.prepared import Prepared
 from unclip.diffusion.reverse import Solver
 from unclip.painting.judged import judged_captions
-from unclip.painting.painter import Painter
+from unclip.painting.loading import load_system
+from unclip.painting.settings import Settings
 from unclip.params import SampleParams
 from unclip.running.progress import progress
 from unclip.running.stage import main
@@ -30,21 +31,20 @@ STAGE = "paint_controls"
 
 def run(layout: Layout, sample: SampleParams) -> None:
     """Writes samples/controls: pictures (N, C, H, W) uint8 of each kind, caption i in row i."""
-    machine = open_machine(sample.precision)
     data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
-    painter = Painter.load(layout.models, machine.device)
+    system = load_system(layout.models, open_device(), kinds=("clip", "decoder"))
     solver = Solver(sample.sampler, sample.steps, sample.eta, sample.guidance)
+    precision = resolve_precision(sample.precision, system.device)
+    settings = Settings(solver, solver, 1, sample.batch_size, precision)
     captions = judged_captions(data, sample.num_judged, sample.seed)[: sample.num_judged]
     prompts = [data.captions[i] for i in captions.tolist()]
     seeds = range(sample.seed, sample.seed + len(prompts))
     shutil.rmtree(layout.controls, ignore_errors=True)
     layout.controls.mkdir(parents=True)
     total = len(CONTROLS) * len(prompts)
-    with machine.accelerator.autocast(), progress("painting controls", total) as bar:
+    with progress("painting controls", total) as bar:
         for kind, embeds in control_embeds(data, embeddings, captions).items():
-            painted = painter.decode(
-                embeds, prompts, seeds, solver, sample.batch_size, progress=bar.advance
-            )
+            painted = system.decode(embeds, prompts, seeds, settings, progress=bar.advance)
             np.save(layout.control(kind), painted)
 
 

@@ -13,7 +13,6 @@ from unclip.params import (
     JudgeParams,
     PriorParams,
     SampleParams,
-    SweepParams,
 )
 from unclip.running.stage import main
 from unclip.tracking.address import find_root
@@ -32,7 +31,6 @@ def run(
     judge: JudgeParams,
     sample: SampleParams,
     evaluate: EvaluateParams,
-    sweep: SweepParams,
 ) -> None:
     """Writes the MLflow run and report.json. The sections make it depend on every value."""
     try:

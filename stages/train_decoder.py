@@ -27,8 +27,8 @@ from unclip.core.seeding import derive_seed, generator
 from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
-from unclip.diffusion.losses import diffusion_loss, draw_timesteps
-from unclip.diffusion.reverse import Diffusion, Solver, droppable, reverse_diffusion
+from unclip.diffusion.process import Diffusion
+from unclip.diffusion.reverse import Solver, final, reverse_diffusion
 from unclip.models.unet import UNet
 from unclip.params import DecoderParams
 from unclip.running.stage import main
@@ -202,8 +202,8 @@ class Task:
         conditions = self._val_conditions(index)
         decoder, size = self.decoder, self.data.image_size
         low, high = self.data.value_range()
-        pictures = reverse_diffusion(
-            droppable(model),
+        steps = reverse_diffusion(
+            model,
             {name: tensor.to(self.device) for name, tensor in conditions.items()},
             [generator(decoder.seed, f"{STAGE} painting", i) for i in range(len(index))],
             (self.data.channels, size, size),
@@ -212,11 +212,11 @@ class Task:
             device=self.device,
             x_start_range=(low.to(self.device), high.to(self.device)),
         )
-        return torch.cat([self.val.gather(index), self.data.to_uint8(pictures.cpu())])
+        return torch.cat([self.val.gather(index), self.data.to_uint8(final(steps).cpu())])
 
     def _draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps (count,) and noise (count, C, H, W)."""
-        t = draw_timesteps(count, self.diffusion.num_timesteps, draws)
+        t = self.diffusion.draw_timesteps(count, draws)
         size = self.data.image_size
         return t, torch.randn(count, self.data.channels, size, size, generator=draws)
 
@@ -243,10 +243,8 @@ class Task:
         noise: Tensor,
     ) -> Tensor:
         on_device = {name: to_device(each, self.device) for name, each in conditions.items()}
-        return diffusion_loss(
+        return self.diffusion.loss(
             lambda x_t, t: model(x_t, t, **on_device),
-            self.diffusion.noise_schedule,
-            self.diffusion.prediction_type,
             self.data.normalise(to_device(images, self.device)),
             to_device(t, self.device),
             to_device(noise, self.device),

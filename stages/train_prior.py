@@ -22,8 +22,7 @@ from unclip.core.device import Machine, open_machine, to_device
 from unclip.core.seeding import derive_seed, generator
 from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
-from unclip.diffusion.losses import diffusion_loss, draw_timesteps
-from unclip.diffusion.reverse import Diffusion
+from unclip.diffusion.process import Diffusion
 from unclip.models.prior import Prior
 from unclip.params import PriorParams
 from unclip.running.stage import main
@@ -146,7 +145,7 @@ class Task:
 
     def _draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps (count,) and noise (count, D)."""
-        t = draw_timesteps(count, self.diffusion.num_timesteps, draws)
+        t = self.diffusion.draw_timesteps(count, draws)
         return t, torch.randn(count, len(self.mean), generator=draws)
 
     def _standardised(self, embeds: Embeds, index: Tensor) -> Tensor:
@@ -171,10 +170,8 @@ class Task:
             "caption_index": caption_index,
         }
         on_device = {name: to_device(each, self.device) for name, each in conditions.items()}
-        return diffusion_loss(
+        return self.diffusion.loss(
             lambda x_t, t: model(x_t, t, **on_device),
-            self.diffusion.noise_schedule,
-            self.diffusion.prediction_type,
             to_device(x_start, self.device),
             to_device(t, self.device),
             to_device(noise, self.device),

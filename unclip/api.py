@@ -1,85 +1,90 @@
-"""The trained system for scripts and notebooks: load, paint, vary, interpolate, edit.
+"""The trained system for scripts and notebooks, and for everything else here that paints.
 
     from unclip.api import UnCLIP
 
-    system = UnCLIP.load("models")
-    circles = system.sample(["a large red circle"], num=4)   # (1, 4, 3, 32, 32) uint8
-    others = system.vary(circles[0, 0], num=8)               # (8, 3, 32, 32)
-    frames = system.edit(circles[0, 0], "a large red circle", "a large blue circle")
+    unclip = UnCLIP.load("models")
+    circles = unclip.sample(["a large red circle"], num=4)          # images (1, 4, 3, 32, 32)
+    others = unclip.vary(circles.images[0, 0], num=8)               # images (8, 3, 32, 32)
+    frames = unclip.edit(circles.images[0, 0], "a large red circle", "a large blue circle")
+    frames.save("samples/edited")
 
-Pictures are uint8 arrays, channels first; `figures.grid` and `figures.strip` make sheets of them.
-What is not named is as the recipe of the networks has it, as on the command line: the sample
-section of the params.yaml beside them, or else of this repository's. Any key of that section can be
-named: guidance, steps, sampler, prior_guidance and so on. Everything is computed in float32 (on a
-GPU as torch is set to: by default its convolutions use TF32).
+Every verb returns pictures with the notes that paint them again. Defaults come from the params.yaml
+beside the networks, or else from this repository's; `**options` are keys of its sample section:
+guidance, steps, sampler, prior_guidance, precision and so on. The device is the machine's
+(UNCLIP_DEVICE).
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
+from unclip.config.strict import one_line
+from unclip.core.device import open_device
 from unclip.painting.latents import (
     edited,
     interpolated,
     latent_of,
     latent_of_prompt,
     paint_each,
+    paint_moments,
+    shares,
     varied,
 )
-from unclip.painting.notes import paint_rows
+from unclip.painting.loading import load_system
+from unclip.painting.notes import call_note, picture_notes
 from unclip.painting.options import (
     EDIT_STRENGTH,
     FRAMES,
-    REPOSITORY,
-    ddim_changes,
+    TRAJECTORY_STEPS,
+    VARY_ETA,
+    ddim_options,
+    given,
     recipe_of,
-    sample_params,
-    vary_changes,
 )
-from unclip.painting.painter import Latent
-from unclip.painting.system import Settings, System
-from unclip.params import Recipe, SampleParams
-from unclip.pictures.files import names_picture, read_picture
+from unclip.painting.painted import Painted, Trajectory, painted_latents
+from unclip.painting.settings import Latent, Settings
+from unclip.painting.sources import Noise, Source, is_prompt, read_source, require_fit, title_of
+from unclip.painting.system import Progress, System
+from unclip.params import Recipe, SampleParams, changed_sample
 from unclip.provenance.revisions import fetch_models
 
-Pictures = npt.NDArray[np.uint8]
-Source = str | Path | Pictures  # a picture file, or a picture (C, H, W) uint8 of the system's size
 
+class UnCLIP:
+    """CLIP, prior and decoder, ready to paint.
 
-class UnCLIP(System):
-    """CLIP, prior and decoder, ready to paint; attributes as of `painter.Painter`, and one more.
+    Every verb takes `progress`, which it calls with the number of pictures that are done anew.
 
-    Attributes:
-        recipe: says how they paint where a call does not; None is this repository's.
+    Args:
+        system: the networks.
+        recipe: says how they paint where a call does not.
     """
 
-    recipe: Recipe | None = None
+    def __init__(self, system: System, recipe: Recipe) -> None:
+        self.system, self.recipe = system, recipe
 
     @classmethod
-    def load(cls, models: str | Path, device: str = "cpu") -> Self:
+    def load(cls, folder: str | Path = "models") -> Self:
         """Returns the system in a folder, or in the folder `models` in it.
 
         Args:
-            models: it holds the folders clip, prior and decoder; a params.yaml in it, or beside the
-                folder `models`, is their recipe.
-            device: "cpu", "cuda" or "mps".
+            folder: it holds the folders clip, prior and decoder; defaults come from a params.yaml
+                in it, or beside the folder `models`.
 
         Raises:
             UserError: a network is missing, damaged, of another kind or does not fit the others, or
-                the recipe does not say how to paint.
+                the params.yaml does not say how to paint.
         """
-        system = super().load(models_in(Path(models)), device)
-        system.recipe = recipe_of(Path(models))
-        return system
+        folder = Path(folder)
+        return cls(load_system(models_in(folder), open_device()), recipe_of(folder))
 
     @classmethod
-    def from_revision(cls, rev: str, device: str = "cpu") -> Self:
+    def from_revision(cls, rev: str) -> Self:
         """Returns the system that an experiment, commit, branch or tag has trained.
 
         The current folder must be within the repository; nothing in it is changed.
@@ -89,30 +94,36 @@ class UnCLIP(System):
         """
         with tempfile.TemporaryDirectory() as folder:
             fetch_models(rev, Path(folder))
-            return cls.load(folder, device)
+            return cls.load(folder)
 
     def sample(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         num: int | None = None,
         seed: int | None = None,
+        *,
+        progress: Progress = lambda count: None,
         **options: Any,
-    ) -> Pictures:
-        """Returns pictures (R, N, C, H, W) uint8: a row for each prompt, in it `num` pictures.
+    ) -> Painted:
+        """Returns pictures (R, N, C, H, W): a row for each prompt, in it `num` pictures.
 
         Args:
             prompts: R of them; a single string is one.
             num: pictures of each prompt.
             seed: of the first picture of a row; the next ones count up from it.
-            **options: keys of the sample section of the recipe.
+            progress: as of the class.
+            **options: keys of the sample section.
 
         Raises:
-            UserError: a prompt can not be read, or an option is unknown or out of bounds.
+            UserError: a prompt cannot be read, or an option is unknown or out of bounds.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        params = self._params({"num_per_prompt": num, "seed": seed} | options)
-        seeds = range(params.seed, params.seed + params.num_per_prompt)
-        return paint_rows(self, prompts, seeds, Settings.of(params))
+        params = self._params({"seed": seed} | options)
+        settings = self._settings(params)
+        seeds = range(params.seed, params.seed + _count(num, params))
+        images = self.system.paint(prompts, seeds, settings, progress)
+        call = call_note(self.system, prompts, seeds, settings) | {"command": "sample"}
+        return Painted(images, picture_notes(call, prompts, seeds), call)
 
     def vary(
         self,
@@ -121,9 +132,10 @@ class UnCLIP(System):
         seed: int | None = None,
         *,
         invert: bool = False,
+        progress: Progress = lambda count: None,
         **options: Any,
-    ) -> Pictures:
-        """Returns pictures (N, C, H, W) uint8 that show what a picture shows (unCLIP §3.1).
+    ) -> Painted:
+        """Returns pictures (N, C, H, W) that show what a picture shows (unCLIP §3.1).
 
         Args:
             picture: a file, brought to the system's size and channels, or an array.
@@ -131,17 +143,22 @@ class UnCLIP(System):
             seed: of the first; the next ones count up from it.
             invert: paint from the picture's own noise, found by DDIM inversion. Then `eta` says how
                 far away it is led, 0.3 by default: 0 gives the picture back, 1 forgets it.
+            progress: as of the class.
             **options: as in `sample`.
 
         Raises:
-            UserError: the picture can not be read, or as `sample`.
+            UserError: the picture cannot be read, or as `sample`.
         """
-        changes = {"num_per_prompt": num, "seed": seed} | options
-        params = self._params(vary_changes(changes, invert=invert))
-        settings = Settings.of(params)
-        inverted_by = settings.decoder if invert else None
-        latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
-        return paint_each(self, varied(latent, params.num_per_prompt), settings.decoder)
+        own = {"eta": VARY_ETA} if invert else {}
+        params = self._params(ddim_options(own | given({"seed": seed} | options), invert=invert))
+        settings = self._settings(params)
+        latent = self._latent(picture, params.seed, settings, invert)
+        latents = varied(latent, _count(num, params))
+        label = f"like {title_of(picture)}"
+        images = paint_each(self.system, latents, settings, progress)
+        return painted_latents(
+            self.system, "vary", label, images, latents, settings, [label] * len(latents)
+        )
 
     def interpolate(
         self,
@@ -151,27 +168,38 @@ class UnCLIP(System):
         seed: int | None = None,
         *,
         invert: bool = False,
+        noise: Noise | None = None,
+        progress: Progress = lambda count: None,
         **options: Any,
-    ) -> Pictures:
-        """Returns pictures (F, C, H, W) uint8 on the way from one to another (unCLIP §3.2).
+    ) -> Painted:
+        """Returns pictures (F, C, H, W) on the way from one to another (unCLIP §3.2).
 
         Args:
             start: a picture, as in `vary`, or a prompt: a string that names no file.
             end: likewise.
             frames: F, at least 2, with both ends.
             seed: of the noise, and of what the prior draws.
-            invert: paint pictures from their own noise, so that the ends are the pictures; the
-                noise then goes from one to the other. Else it stays the same.
+            invert: paint pictures from their own noise: the first and last frames reproduce them.
+            noise: "fixed" keeps that of the start, "slerp" goes from one to the other; by default
+                slerp with `invert`, else fixed.
+            progress: as of the class.
             **options: as in `sample`.
 
         Raises:
-            UserError: as `vary`.
+            UserError: as `vary`, or the options do not fit together.
         """
-        params = self._params(ddim_changes({"seed": seed} | options, invert=invert))
-        settings = Settings.of(params)
+        require_fit((start, end), noise, invert)
+        params = self._params(ddim_options({"seed": seed} | options, invert=invert))
+        settings = self._settings(params)
         first, last = (self._latent(each, params.seed, settings, invert) for each in (start, end))
-        latents = interpolated(self, first, last, frames, slerp_noise=invert)
-        return paint_each(self, latents, settings.decoder)
+        slerp_noise = invert if noise is None else noise == "slerp"
+        if slerp_noise and not invert:
+            last = replace(last, seed=last.seed + 1)  # between two equal noises there is no way
+        latents = interpolated(self.system, first, last, frames, slerp_noise=slerp_noise)
+        images = paint_each(self.system, latents, settings, progress)
+        label = f"{title_of(start)} → {title_of(end)}"
+        told = [f"{label}, {share:.2f} of the way" for share in shares(frames)]
+        return painted_latents(self.system, "interpolate", label, images, latents, settings, told)
 
     def edit(
         self,
@@ -183,9 +211,10 @@ class UnCLIP(System):
         *,
         strength: float = EDIT_STRENGTH,
         invert: bool = False,
+        progress: Progress = lambda count: None,
         **options: Any,
-    ) -> Pictures:
-        """Returns pictures (F, C, H, W) uint8 on the way from a picture to its edit (unCLIP §3.3).
+    ) -> Painted:
+        """Returns pictures (F, C, H, W) on the way from a picture to its edit (unCLIP §3.3).
 
         Args:
             picture: as in `vary`.
@@ -194,37 +223,76 @@ class UnCLIP(System):
             frames: F, at least 2; the first is the picture unedited.
             seed: of the noise.
             strength: how much of the difference of the captions is added to the last; 1 is all.
-            invert: paint from the picture's own noise, so that the first is the picture itself.
+            invert: paint from the picture's own noise, so that the first frame reproduces it.
+            progress: as of the class.
             **options: as in `sample`.
 
         Raises:
-            UserError: as `vary`, or a caption can not be read.
+            UserError: as `vary`, or a caption cannot be read.
         """
-        params = self._params(ddim_changes({"seed": seed} | options, invert=invert))
-        settings = Settings.of(params)
-        inverted_by = settings.decoder if invert else None
-        latent = latent_of(self, self._picture(picture), params.seed, inverted_by)
-        latents = edited(self, latent, caption, wanted, strength, frames, settings)
-        return paint_each(self, latents, settings.decoder)
+        params = self._params(ddim_options({"seed": seed} | options, invert=invert))
+        settings = self._settings(params)
+        latent = self._latent(picture, params.seed, settings, invert)
+        latents = edited(self.system, latent, caption, wanted, strength, frames, settings)
+        images = paint_each(self.system, latents, settings, progress)
+        label = f"{one_line(caption)} → {one_line(wanted)}"
+        told = [f"{label}, {strength * share:.2f} of the way" for share in shares(frames)]
+        return painted_latents(self.system, "edit", label, images, latents, settings, told)
 
-    def _params(self, changes: Mapping[str, Any]) -> SampleParams:
-        return sample_params(changes, self.recipe or recipe_of(REPOSITORY))
+    def trajectory(
+        self,
+        prompts: str | Sequence[str],
+        seed: int | None = None,
+        steps: int = TRAJECTORY_STEPS,
+        *,
+        progress: Progress = lambda count: None,
+        **options: Any,
+    ) -> Trajectory:
+        """Returns how prompts come out of noise.
 
-    def _picture(self, source: Source) -> Pictures:
-        """Returns a picture (C, H, W) of the system's size and channels."""
-        if isinstance(source, str | Path):
-            channels, size, _ = self.picture_shape
-            return read_picture(Path(source), size, channels)
-        if source.shape != self.picture_shape or source.dtype != np.uint8:
-            raise UserError(
-                f"picture: is {source.shape} of {source.dtype}; expected {self.picture_shape} of "
-                "uint8, channels first; give a file to have it brought to that"
-            )
-        return source
+        Args:
+            prompts: R of them; a single string is one.
+            seed: of the noise, the same for each.
+            steps: of the decoder.
+            progress: as of the class.
+            **options: as in `sample`.
+
+        Raises:
+            UserError: as `sample`.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        params = self._params({"seed": seed, "steps": steps} | options)
+        settings = self._settings(params)
+        rows, latents = [], []
+        timesteps: list[int] = []
+        for prompt in prompts:
+            latents.append(latent_of_prompt(self.system, prompt, params.seed, settings))
+            moments, timesteps = paint_moments(self.system, latents[-1], settings)
+            rows.append(moments)
+            progress(1)
+        moments = np.stack(rows)
+        label = "from noise to picture"
+        painted = painted_latents(
+            self.system, "trajectory", label, moments[:, -1], latents, settings, prompts, prompts
+        )
+        return Trajectory(moments, timesteps, painted)
+
+    def _params(self, options: Mapping[str, Any]) -> SampleParams:
+        return changed_sample(self.recipe, given(options))
+
+    def _settings(self, params: SampleParams) -> Settings:
+        return Settings.of(params, self.system.device)
 
     def _latent(self, source: Source, seed: int, settings: Settings, invert: bool) -> Latent:
         """Returns the latent of a picture, or that of a prompt."""
-        if isinstance(source, str) and not names_picture(source):
-            return latent_of_prompt(self, source, seed, settings)
-        inverted_by = settings.decoder if invert else None
-        return latent_of(self, self._picture(source), seed, inverted_by)
+        if is_prompt(source):
+            return latent_of_prompt(self.system, str(source), seed, settings)
+        picture = read_source(source, self.system)
+        return latent_of(self.system, picture, seed, settings if invert else None)
+
+
+def _count(num: int | None, params: SampleParams) -> int:
+    """Returns how many pictures to paint."""
+    if num is not None and num < 1:
+        raise UserError(f"num: {num} is not allowed; expected at least 1")
+    return params.num_per_prompt if num is None else num

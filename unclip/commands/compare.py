@@ -1,40 +1,56 @@
 """`python cli.py compare`: experiments side by side, painted from the same prompts and noise."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unclip.commands.common import checkpoints, make_folder, warn_of_unknown_words
 from unclip.config.errors import UserError
-from unclip.config.layout import models_in
-from unclip.running.progress import progress
 
 if TYPE_CHECKING:
-    from unclip.comparison.experiments import Comparison, Experiment, Painted
-    from unclip.core.device import Machine
-    from unclip.painting.system import System
+    from unclip.api import UnCLIP
+    from unclip.comparison.experiments import Comparison, Experiment
 
 WORKSPACE = "workspace"  # DVC's own word for the files of this folder
 SHEET, PAGE = "comparison.png", "comparison.html"
 
 
 def compare(
-    revs: Sequence[str], *, prompts: Sequence[str], num: int, seed: int | None, out: Path
+    revs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REV",
+            help="Experiments, commits, branches or tags; `workspace` is this folder.",
+        ),
+    ],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            help="What to paint, once for each prompt; without it, the data set's own prompts.",
+            show_default=False,
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, max=16, help="Pictures of each prompt.")] = 2,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of the first picture; without it, that of the first revision's params.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path(
+        "samples/compared"
+    ),
 ) -> None:
-    """Writes a sheet and a page and says where they are.
+    """Put experiments side by side: figures, changed params, and pictures from the same noise.
 
-    Args:
-        revs: two or more experiments, commits, branches or tags, or `workspace`.
-        prompts: none for the data sets' own.
-        num: pictures of each prompt.
-        seed: of the first picture; None for the first revision's.
-        out: folder for both files.
+    Each is painted as its own sample section says. Writes comparison.png and comparison.html,
+    which needs no network and holds all of its pictures.
 
-    Raises:
-        UserError: a revision or its checkpoints can not be had, or a prompt can not be read.
+    Example: `python cli.py compare workspace lr-1 lr-2 --prompt "a large red circle" --num 4`
     """
     if len(revs) < 2 or len(set(revs)) < len(revs):
         raise UserError(
@@ -42,18 +58,19 @@ def compare(
             "`git log` name what there is"
         )
     # Torch takes seconds to import; the check that needs none of it stands above.
+    from unclip.commands.common import make_folder
     from unclip.comparison.page import comparison_page
     from unclip.comparison.sheet import comparison_sheet
     from unclip.pictures.png import save_png
 
-    prompts = list(dict.fromkeys(prompts))
+    asked = list(dict.fromkeys(prompts or []))
     experiments = _read(revs, num, seed)
     make_folder(out)
-    comparison = _paint(experiments, prompts)
+    seed = experiments[0].sample.seed
+    comparison = _paint(experiments, asked, num, seed)
     command = ["python", "cli.py", "compare", *revs]
-    command += [part for prompt in prompts for part in ("--prompt", prompt)]
-    command += ["--num", str(num), "--seed", str(experiments[0].sample.seed)]
-    again = shlex.join(command)
+    command += [part for prompt in asked for part in ("--prompt", prompt)]
+    again = shlex.join([*command, "--num", str(num), "--seed", str(seed)])
     save_png(comparison_sheet(comparison), out / SHEET, {"command": again})
     (out / PAGE).write_text(comparison_page(comparison, again), encoding="utf-8")
     typer.echo(f"{out / SHEET}\n{out / PAGE}")
@@ -74,79 +91,54 @@ def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]"
     return found
 
 
-def _paint(experiments: "Sequence[Experiment]", prompts: Sequence[str]) -> "Comparison":
-    from unclip.comparison.experiments import Comparison, figure_rows, param_rows
-    from unclip.data.tokenizer import tokenize
+def _paint(
+    experiments: "Sequence[Experiment]", asked: Sequence[str], num: int, seed: int
+) -> "Comparison":
+    from unclip.commands.common import check_prompts
+    from unclip.comparison.experiments import Comparison, Painted, figure_rows, param_rows
+    from unclip.core.device import resolve_precision
+    from unclip.running.progress import progress
 
-    systems, machine = _open(experiments)
-    own = list(dict.fromkeys(prompt for system in systems for prompt in system.prompts))
-    asked = [list(prompts) or system.prompts for system in systems]
-    for system, wanted in zip(systems, asked, strict=True):
-        tokenize(wanted, system.text_length)  # what can not be read can not be printed either
-        warn_of_unknown_words(wanted, system)
-    sample = experiments[0].sample
-    with progress("painting", sum(map(len, asked)) * sample.num_per_prompt) as bar:
-        painted = [
-            _paint_one(experiment, system, wanted, machine, bar.advance)
-            for experiment, system, wanted in zip(experiments, systems, asked, strict=True)
-        ]
-    shown = list(prompts) or own
+    systems = [_open(experiment) for experiment in experiments]
+    precision = resolve_precision(experiments[0].sample.precision, systems[0].system.device)
+    own = [list(asked) or unclip.system.prompts for unclip in systems]
+    for unclip, prompts in zip(systems, own, strict=True):
+        check_prompts(prompts, unclip.system)
+    columns = []
+    with progress("painting", sum(map(len, own)) * num) as bar:
+        for unclip, prompts in zip(systems, own, strict=True):
+            painted = unclip.sample(prompts, num, seed, precision=precision, progress=bar.advance)
+            rows = [painted.notes[i : i + num] for i in range(0, len(painted.notes), num)]
+            named = zip(prompts, painted.images, rows, strict=True)
+            columns.append({prompt: Painted(images, notes) for prompt, images, notes in named})
+    shown = list(dict.fromkeys(prompt for prompts in own for prompt in prompts))
     return Comparison(
         list(experiments),
         figure_rows(experiments),
         param_rows(experiments),
         shown,
-        [[of.get(prompt) for of in painted] for prompt in shown],
-        _remarks(experiments, machine.precision, chosen=bool(prompts)),
+        [[column.get(prompt) for column in columns] for prompt in shown],
+        _remarks(experiments, num, precision, chosen=bool(asked)),
     )
 
 
-def _open(experiments: "Sequence[Experiment]") -> "tuple[list[System], Machine]":
-    """Returns the systems, and the machine that they all paint on, in one precision."""
-    from unclip.core.device import open_machine
-    from unclip.painting.system import System
+def _open(experiment: "Experiment") -> "UnCLIP":
+    from unclip.commands.common import open_unclip
 
-    machine, systems = open_machine(experiments[0].sample.precision), []
-    for experiment in experiments:
-        rev = None if experiment.name == WORKSPACE else experiment.name
-        try:
-            with checkpoints(rev, None) as folder:
-                systems.append(System.load(models_in(folder), machine.device))
-        except UserError as error:
-            reason = str(error).removeprefix(f"--rev {rev}: ")
-            raise UserError(f"{experiment.name}: {reason}") from None
-    return systems, machine
+    rev = None if experiment.name == WORKSPACE else experiment.name
+    try:
+        return open_unclip(rev, None)
+    except UserError as error:
+        reason = str(error).removeprefix(f"--rev {rev}: ")
+        raise UserError(f"{experiment.name}: {reason}") from None
 
 
-def _paint_one(
-    experiment: "Experiment",
-    system: "System",
-    prompts: Sequence[str],
-    machine: "Machine",
-    advance: Callable[[int], None],
-) -> "dict[str, Painted]":
-    """Returns prompt → what an experiment paints of it, as its own sample section says."""
-    from unclip.comparison.experiments import Painted
-    from unclip.painting.notes import call_note, paint_rows, picture_notes, provenance
-    from unclip.painting.system import Settings
-
-    sample = experiment.sample
-    settings, seeds = Settings.of(sample), range(sample.seed, sample.seed + sample.num_per_prompt)
-    with machine.accelerator.autocast():
-        rows = paint_rows(system, prompts, seeds, settings, progress=advance)
-    text = provenance(system, settings, machine.precision)
-    text |= call_note(prompts, seeds, settings.batch_size)
-    notes = picture_notes(text, prompts, seeds)
-    return {
-        prompt: Painted(row, noted) for prompt, row, noted in zip(prompts, rows, notes, strict=True)
-    }
-
-
-def _remarks(experiments: "Sequence[Experiment]", precision: str, *, chosen: bool) -> list[str]:
+def _remarks(
+    experiments: "Sequence[Experiment]", num: int, precision: str, *, chosen: bool
+) -> list[str]:
     """Returns what a reader of the figures and pictures must know."""
-    sample = experiments[0].sample
-    last = sample.seed + sample.num_per_prompt - 1
-    seeds = f"seed {last}" if last == sample.seed else f"seeds {sample.seed} to {last}"
+    first = experiments[0].sample.seed
+    seeds = f"seed {first}" if num == 1 else f"seeds {first} to {first + num - 1}"
     remarks = [
         f"Painted with {seeds} in {precision}, each experiment as its own sample section says. ± "
         "is the 95 % margin of having painted other pictures, not of having trained anew."

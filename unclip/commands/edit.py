@@ -1,75 +1,68 @@
 """`python cli.py edit`: a picture led from one caption to another."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from unclip.commands.common import (
-    checkpoints,
-    make_folder,
-    say_where,
-    slugs,
-    warn_of_unknown_words,
-)
-from unclip.commands.latents import Easel
-from unclip.config.strict import one_line
-from unclip.painting.options import ddim_changes, recipe_of, sample_params
-from unclip.pictures.files import picture_size
+import typer
+
+from unclip.commands import options
+from unclip.painting.options import EDIT_STRENGTH, FRAMES
 
 
 def edit(
-    picture: Path,
-    caption: str,
-    wanted: str,
-    changes: Mapping[str, Any],
-    *,
-    frames: int,
-    strength: float,
-    invert: bool,
-    rev: str | None,
-    source: Path | None,
-    out: Path,
+    picture: options.Picture,
+    caption: Annotated[
+        str, typer.Argument(metavar="CAPTION", help="What the picture shows.", show_default=False)
+    ],
+    wanted: Annotated[
+        str, typer.Argument(metavar="WANTED", help="What it is to show.", show_default=False)
+    ],
+    strength: Annotated[
+        float, typer.Option(min=0, max=2, help="How far the last picture goes; 1 is all the way.")
+    ] = EDIT_STRENGTH,
+    frames: options.Frames = FRAMES,
+    invert: options.Invert = False,
+    seed: options.Seed = None,
+    guidance: options.Guidance = None,
+    steps: options.Steps = None,
+    rev: options.Rev = None,
+    source: options.From = None,
+    out: options.Out = options.PAINTED,
 ) -> None:
-    """Paints the way of a picture towards another caption and says where the pictures are.
+    """Lead a picture from one caption to another, as a strip and a film.
 
-    Args:
-        picture: the file.
-        caption: what it shows.
-        wanted: what it is to show.
-        changes: options, by the keys of the sample section that they stand for; None if not given.
-        frames: pictures, the unedited one first.
-        strength: how much of the difference of the captions is added to the last; 1 is all.
-        invert: whether they are painted from the picture's own noise.
-        rev: git revision or experiment whose checkpoints are used.
-        source: folder whose checkpoints are used.
-        out: folder for the pictures.
+    Adds to its image embedding the difference between the prior's mean embeddings of the two
+    captions, times --strength (unCLIP §3.3 adds that of the text embeddings). Defaults come from
+    the params.yaml beside the checkpoints, or else from this repository's.
 
-    Raises:
-        UserError: the picture or a caption can not be read, nothing is trained yet, or an option is
-            out of bounds.
+    Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"
+    "a large blue circle"`
     """
-    picture_size(picture)  # a wrong file is told before torch is loaded
-    chosen = ddim_changes(changes, invert=invert)
-    with checkpoints(rev, source) as folder:
-        sample = sample_params(chosen, recipe_of(folder))
-        from unclip.data.tokenizer import tokenize
-        from unclip.painting.latents import shares
+    from unclip.commands.common import check_prompts, make_folder, open_unclip, say_where, slugs
+    from unclip.pictures.files import picture_size
+    from unclip.running.progress import progress
 
-        easel = Easel.of("edit", folder, sample, out)
-        tokenize([caption, wanted], easel.system.text_length)
-        given = easel.read(picture)
-        latent = easel.latent_of(given, invert=invert)
-        latents = easel.edited(latent, caption, wanted, strength, frames)
-        make_folder(out)
-        warn_of_unknown_words([caption, wanted], easel.system)
-        names = slugs([picture.stem, wanted])
-        way = f"{one_line(caption)} → {one_line(wanted)}"
-        sheet, replaced = easel.save_way(
-            easel.paint(latents),
-            latents,
-            f"edit_{names[0]}_{names[1]}",
-            way,
-            [strength * share for share in shares(frames)],
-            (given, None),
+    picture_size(picture)  # a wrong file is told before torch is loaded
+    unclip = open_unclip(rev, source)
+    from unclip.commands.ways import save_way
+    from unclip.painting.sources import read_source
+
+    check_prompts([caption, wanted], unclip.system)
+    given = read_source(picture, unclip.system)
+    make_folder(out)
+    with progress("painting", frames) as bar:
+        painted = unclip.edit(
+            picture,
+            caption,
+            wanted,
+            frames,
+            seed,
+            strength=strength,
+            invert=invert,
+            guidance=guidance,
+            steps=steps,
+            progress=bar.advance,
         )
-        say_where(sheet, frames, replaced)
+    names = slugs([picture.stem, wanted])
+    name = f"edit_{names[0]}_{names[1]}"
+    sheet, replaced = save_way(painted, out, name, (given, None), strength)
+    say_where(sheet, frames, replaced)

@@ -1,97 +1,76 @@
 """`python cli.py interpolate`: the way from one picture or prompt to another."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from unclip.commands.common import (
-    checkpoints,
-    make_folder,
-    say_where,
-    slugs,
-    warn_of_unknown_words,
-)
-from unclip.commands.latents import Easel, title
-from unclip.config.errors import UserError
-from unclip.painting.options import ddim_changes, recipe_of, sample_params
-from unclip.pictures.files import names_picture, picture_size
+import typer
+
+from unclip.commands import options
+from unclip.painting.options import FRAMES
 
 
 def interpolate(
-    ends: tuple[str, str],
-    changes: Mapping[str, Any],
-    *,
-    frames: int,
-    slerp_noise: bool | None,
-    invert: bool,
-    rev: str | None,
-    source: Path | None,
-    out: Path,
+    start: Annotated[
+        str, typer.Argument(metavar="A", help="A picture file or a prompt.", show_default=False)
+    ],
+    end: Annotated[
+        str, typer.Argument(metavar="B", help="A picture file or a prompt.", show_default=False)
+    ],
+    frames: options.Frames = FRAMES,
+    noise: Annotated[
+        Literal["fixed", "slerp"] | None,
+        typer.Option(
+            help="Keep the noise of A, or go from noise to noise too; by default slerp with "
+            "--invert, else fixed.",
+            show_default=False,
+        ),
+    ] = None,
+    invert: options.Invert = False,
+    seed: options.Seed = None,
+    guidance: options.Guidance = None,
+    prior_guidance: options.PriorGuidance = None,
+    steps: options.Steps = None,
+    rev: options.Rev = None,
+    source: options.From = None,
+    out: options.Out = options.PAINTED,
 ) -> None:
-    """Paints the way from one image embedding to another and says where the pictures are.
+    """Paint the way from one picture or prompt to another, as a strip and a film.
 
-    Args:
-        ends: each a picture file or a prompt.
-        changes: options, by the keys of the sample section that they stand for; None if not given.
-        frames: pictures, both ends among them.
-        slerp_noise: whether the noise changes on the way too; None changes it if inverted.
-        invert: whether pictures are painted from their own noise.
-        rev: git revision or experiment whose checkpoints are used.
-        source: folder whose checkpoints are used.
-        out: folder for the pictures.
+    The image embedding goes along the great circle between the two (unCLIP §3.2); with --invert the
+    first and last frames reproduce the pictures. Defaults come from the params.yaml beside the
+    checkpoints, or else from this repository's.
 
-    Raises:
-        UserError: a picture or prompt can not be read, options do not fit together or are out of
-            bounds, or nothing is trained yet.
+    Example: `python cli.py interpolate "a large red circle" "a large blue star"`
     """
-    files = [Path(end) if names_picture(end) else None for end in ends]
+    from unclip.commands.common import check_prompts, make_folder, open_unclip, say_where, slugs
+    from unclip.pictures.files import names_picture, picture_size
+    from unclip.running.progress import progress
+
+    files = [Path(word) if names_picture(word) else None for word in (start, end)]
     for file in files:
         if file is not None:
             picture_size(file)  # a wrong file is told before torch is loaded
-    _require_fit(files, slerp_noise, invert)
-    chosen = ddim_changes(changes, invert=invert)
-    with checkpoints(rev, source) as folder:
-        sample = sample_params(chosen, recipe_of(folder))
-        from unclip.data.tokenizer import tokenize
-        from unclip.painting.latents import interpolated, shares
+    unclip = open_unclip(rev, source)
+    from unclip.commands.ways import save_way
+    from unclip.painting.sources import read_source
 
-        easel = Easel.of("interpolate", folder, sample, out)
-        prompts = [end for end, file in zip(ends, files, strict=True) if file is None]
-        tokenize(prompts, easel.system.text_length)  # what can not be read can not be printed
-        before, after = (None if file is None else easel.read(file) for file in files)
-        make_folder(out)
-        warn_of_unknown_words(prompts, easel.system)
-        start, end = (
-            easel.latent_of_prompt(word)
-            if picture is None
-            else easel.latent_of(picture, invert=invert)
-            for word, picture in zip(ends, (before, after), strict=True)
+    prompts = [word for word, file in zip((start, end), files, strict=True) if file is None]
+    check_prompts(prompts, unclip.system)
+    given = [None if file is None else read_source(file, unclip.system) for file in files]
+    make_folder(out)
+    with progress("painting", frames) as bar:
+        painted = unclip.interpolate(
+            start,
+            end,
+            frames,
+            seed,
+            invert=invert,
+            noise=noise,
+            guidance=guidance,
+            prior_guidance=prior_guidance,
+            steps=steps,
+            progress=bar.advance,
         )
-        slerp_noise = invert if slerp_noise is None else slerp_noise
-        if slerp_noise and not invert:
-            end = replace(end, seed=end.seed + 1)  # two ends of one noise would be no way
-        latents = interpolated(easel.system, start, end, frames, slerp_noise=slerp_noise)
-        names = slugs([Path(end).stem if names_picture(end) else end for end in ends])
-        sheet, replaced = easel.save_way(
-            easel.paint(latents),
-            latents,
-            f"interpolate_{names[0]}_{names[1]}",
-            f"{title(ends[0])} → {title(ends[1])}",
-            shares(frames),
-            (before, after),
-        )
-        say_where(sheet, frames, replaced)
-
-
-def _require_fit(files: list[Path | None], slerp_noise: bool | None, invert: bool) -> None:
-    """Raises UserError where there is nothing to invert, or what is inverted would be lost."""
-    if invert and files == [None, None]:
-        raise UserError(
-            "--invert: finds the noise of a picture, and neither end is one; leave it out"
-        )
-    if invert and slerp_noise is False:
-        raise UserError(
-            "--invert: gives each end its own noise, and --noise fixed keeps that of the first; "
-            "leave one of them out"
-        )
+    names = slugs([Path(word).stem if names_picture(word) else word for word in (start, end)])
+    sheet, replaced = save_way(painted, out, f"interpolate_{names[0]}_{names[1]}", given)
+    say_where(sheet, frames, replaced)

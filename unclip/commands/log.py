@@ -1,18 +1,24 @@
 """`python cli.py log`: the record of this folder's pipeline in MLflow, from files alone."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from unclip.config.errors import UserError
 
+def log(
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the record anew even if it stands.")
+    ] = False,
+) -> None:
+    """Write the state of the pipeline in this folder as one run in MLflow, from files alone.
 
-def record(force: bool) -> None:
-    """Writes the record of this folder's pipeline and says where it stands.
+    `dvc repro` does this by itself. Do it by hand after `dvc pull`, after moving the repository, or
+    when MLflow was out of reach.
 
-    Raises:
-        UserError: there is nothing to record, or MLflow can not be used.
+    Example: `python cli.py log`
     """
+    from unclip.config.errors import UserError
     from unclip.tracking.address import find_root, open_hint
     from unclip.tracking.record import record_experiment
     from unclip.tracking.store import TrackingError

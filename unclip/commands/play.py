@@ -4,33 +4,43 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unclip.commands.common import checkpoints
+from unclip.commands import options
+from unclip.commands.common import open_unclip
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
-from unclip.painting.options import REPOSITORY, recipe_of
+from unclip.config.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    from unclip.api import UnCLIP
 
 PRETRAINED = REPOSITORY / "pretrained"
 
 
-def play(host: str, port: int, *, rev: str | None, source: Path | None) -> None:
-    """Serves the page until Ctrl-C.
+def play(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default nobody else can reach the page.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 7860,
+    rev: options.Rev = None,
+    source: options.From = None,
+) -> None:
+    """Open a page to play on: prompts, variations, ways between pictures, pictures out of noise.
 
-    Args:
-        host: the address to listen on; others than this machine's own let others in.
-        port: to listen on; 0 takes a free one.
-        rev: git revision or experiment whose checkpoints are used.
-        source: folder whose checkpoints are used.
+    Where nothing is trained yet it uses the model shipped with the code. Nothing leaves this
+    machine: the page and its server ask no other host for anything.
 
-    Raises:
-        UserError: there is nothing to paint with, or the address can not be had.
+    Example: `python cli.py play --from pretrained/fashion_mnist`
     """
     with _listening(host, port) as listener:
-        source, is_given = _choose(rev, source)
-        with checkpoints(rev, source) as folder:
-            _serve(listener, host, folder, _notice(rev, folder, is_given))
+        source, is_shipped = _choose(rev, source)
+        unclip = open_unclip(rev, source)
+        _serve(listener, host, unclip, _notice(rev, source or Path(), is_shipped))
 
 
 @contextlib.contextmanager
@@ -47,14 +57,14 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind(address)
         except OSError as error:
             raise UserError(
-                f"--host {host} --port {port}: can not be had ({error.strerror}); name another port"
+                f"--host {host} --port {port}: cannot be had ({error.strerror}); name another port"
             ) from None
         listener.listen()  # whoever comes before the page is up waits for it
         yield listener
 
 
 def _choose(rev: str | None, source: Path | None) -> tuple[Path | None, bool]:
-    """Returns the folder to paint from, and whether it is one that came with the code.
+    """Returns the folder to paint from, and whether it is one shipped with the code.
 
     That is taken where nothing is named and nothing is trained here yet.
     """
@@ -64,26 +74,22 @@ def _choose(rev: str | None, source: Path | None) -> tuple[Path | None, bool]:
     return (given[0], True) if given else (None, False)
 
 
-def _notice(rev: str | None, folder: Path, is_given: bool) -> str:
+def _notice(rev: str | None, folder: Path, is_shipped: bool) -> str:
     """Returns what is painted with, for the page and the terminal."""
-    if is_given:
+    if is_shipped:
         name = folder.relative_to(REPOSITORY).as_posix()
-        return f"Nothing is trained here yet: painting with {name}, which came with the code."
+        return f"Nothing is trained here yet: painting with {name}, which is shipped with the code."
     return f"Painting with experiment {rev}." if rev else f"Painting with {models_in(folder)}."
 
 
-def _serve(listener: socket.socket, host: str, folder: Path, notice: str) -> None:
-    # Torch takes seconds to import; every check that needs none of it stands above.
+def _serve(listener: socket.socket, host: str, unclip: "UnCLIP", notice: str) -> None:
     import uvicorn
 
-    from unclip.commands.common import open_system
     from unclip.serving.app import make_app
     from unclip.serving.hosts import OWN_NAMES
-    from unclip.serving.studio import Studio
+    from unclip.serving.page_requests import PageRequests
 
-    sample = recipe_of(folder).sample
-    system, machine = open_system(folder, sample.precision)
-    app = make_app(Studio(system, sample, machine), notice, host)
+    app = make_app(PageRequests(unclip), notice, host)
     port = listener.getsockname()[1]
     typer.echo(notice)
     if host not in OWN_NAMES:

@@ -5,14 +5,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from unclip.commands.common import checkpoints
+from unclip.commands import options
+from unclip.commands.common import require_trained
 from unclip.config.errors import UserError
 from unclip.config.layout import KINDS, Layout, models_in
-from unclip.painting.options import REPOSITORY
-from unclip.running.progress import progress
+from unclip.config.settings import REPOSITORY
 
 PACKAGE = REPOSITORY / "unclip"
 # What painting imports beside Python's own library.
@@ -31,16 +32,20 @@ Each picture comes as a PNG in base64, with its prompt and its seed. A request m
 {settings}."""
 
 
-def register(name: str, alias: str, source: Path | None) -> None:
-    """Registers a system, and says how to serve it.
+def register(
+    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "unclip",
+    alias: Annotated[
+        str, typer.Option(help="Alias that the new version gets; it leaves the one that had it.")
+    ] = "champion",
+    source: options.From = None,
+) -> None:
+    """Register the trained system in MLflow as one model, to be served or given away.
 
-    Args:
-        name: of the registered model.
-        alias: that the new version gets.
-        source: folder whose checkpoints are used; None for the current one.
+    The model holds networks, params, code and a card with its figures; nothing in it is pickled. It
+    is loaded and has to paint before it gets the alias.
 
-    Raises:
-        UserError: nothing is trained yet, a file is missing or damaged, or MLflow can not be used.
+    Example: `python cli.py register --from pretrained/fashion_mnist`, and then
+    `mlflow models serve -m models:/unclip@champion --env-manager local -p 5001`
     """
     from unclip.tracking.address import find_root, is_tracking_on
 
@@ -48,7 +53,8 @@ def register(name: str, alias: str, source: Path | None) -> None:
     _require_name("--alias", alias, r"(?!latest$|v\d+$)[\w-]{1,100}")
     if not is_tracking_on():
         raise UserError("UNCLIP_TRACKING=off: nothing is registered; set it to on")
-    with checkpoints(None, source) as folder, tempfile.TemporaryDirectory() as temporary:
+    folder = require_trained(source)
+    with tempfile.TemporaryDirectory() as temporary:
         given = Path(temporary, "system")
         _gather(folder, given)
         version = _register(given, name, alias)
@@ -73,18 +79,18 @@ def _gather(folder: Path, out: Path) -> None:
     Raises:
         UserError: its params are missing.
     """
-    from unclip.serving.card import FIGURES, GRID, RECIPE
+    from unclip.serving.card import FIGURES, GRID
 
     layout = Layout(folder)
     if not layout.params.is_file():
         raise UserError(
-            f"{layout.params}: missing; expected the recipe of the networks beside them; name the "
+            f"{layout.params}: missing; expected the params of the networks beside them; name the "
             "folder that holds both with --from"
         )
     for kind in KINDS:
         if (models_in(folder) / kind).is_dir():  # loading says best what is missing
             shutil.copytree(models_in(folder) / kind, out / kind)
-    shutil.copy(layout.params, out / RECIPE)
+    shutil.copy(layout.params, Layout(out).params)
     found = {
         FIGURES: (layout.metrics("evaluate"), folder / FIGURES),
         GRID: (layout.grid, folder / GRID),
@@ -99,6 +105,7 @@ def _gather(folder: Path, out: Path) -> None:
 def _register(given: Path, name: str, alias: str) -> int:
     """Returns the version under which the system in a folder was registered."""
     # Torch takes seconds to import; every check that needs none of it stands above.
+    from unclip.running.progress import progress
     from unclip.serving.card import CARD, model_card
     from unclip.serving.service import SETTINGS, Service
     from unclip.tracking.address import find_root
@@ -107,7 +114,7 @@ def _register(given: Path, name: str, alias: str) -> int:
 
     with progress("registering", 2) as bar:
         service = Service.open(given)
-        prompt, hashes = service.system.prompts[0], service.system.hashes
+        prompt, hashes = service.unclip.system.prompts[0], service.unclip.system.hashes
         settings = ", ".join(f"`{key}`" for key in SETTINGS)
         usage = USAGE.format(name=name, alias=alias, prompt=prompt, settings=settings)
         card = model_card(given, usage)

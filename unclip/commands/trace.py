@@ -3,50 +3,54 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unclip.commands.common import open_system, require_folder
 from unclip.config.errors import UserError
-from unclip.provenance.tracing import (
-    Traced,
-    compare_pixels,
-    describe_note,
-    read_pixels,
-    read_traced,
-)
 from unclip.tracking.address import EXPERIMENTS, find_root
 from unclip.tracking.lineage import Lineage, find_lineage
 from unclip.tracking.store import STAGES, Run, TrackingError
 
 if TYPE_CHECKING:
     from unclip.provenance.search import Network
+    from unclip.provenance.tracing import Traced
 
 MOST_REVISIONS = 3  # of one network that are named
 HASH = 12  # characters of a commit
 
 
-def trace(picture: Path, *, repaint: bool, source: Path | None, out: Path | None) -> bool:
-    """Prints the way back from a picture.
+def trace(
+    picture: Annotated[Path, typer.Argument(help="A PNG that was painted here.")],
+    repaint: Annotated[
+        bool, typer.Option("--repaint", help="Paint it again and say whether it is the same.")
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="One more folder in which its checkpoints may be."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the picture that --repaint paints.")
+    ] = None,
+) -> None:
+    """Show the whole way back from a saved picture, and paint it again.
 
-    Args:
-        picture: a PNG.
-        repaint: whether to paint it again and compare.
-        source: one more folder in which its checkpoints may be.
-        out: file for what is painted again; None keeps nothing.
+    Shows prompt, seed and settings, the checkpoints by their hashes, the revisions that have them,
+    and from MLflow the runs that trained them, with params, data set and commit. The checkpoints
+    are looked for in models/, pretrained/ and all that DVC remembers: commits, branches, tags and
+    experiments, in its cache or its remote.
 
-    Returns:
-        False where the picture was painted again and came out otherwise.
+    With --repaint the exit status is 1 if a pixel differs.
 
-    Raises:
-        UserError: the picture was not painted here, or can not be painted again; or `source` is no
-            folder.
+    Example: `python cli.py trace samples/painted/a-large-red-circle_seed0.png --repaint`
     """
-    require_folder(source)
+    from unclip.provenance.tracing import read_traced
+
+    if source is not None and not source.is_dir():
+        raise UserError(f"--from {source}: is no folder; name one that holds trained networks")
     traced = read_traced(picture)
     if repaint:
         _require_single(traced, out)
@@ -63,10 +67,11 @@ def trace(picture: Path, *, repaint: bool, source: Path | None, out: Path | None
         _print_network(console, network, lineage.trainings.get(network.kind))
     for record in lineage.records:
         _print_record(console, record)
-    return not repaint or _repaint(traced, networks, out)
+    if repaint and not _repaint(traced, networks, out):
+        raise typer.Exit(1)
 
 
-def _require_single(traced: Traced, out: Path | None) -> None:
+def _require_single(traced: "Traced", out: Path | None) -> None:
     if not traced.is_single:
         raise UserError(
             f"{traced.path}: is a sheet of pictures; --repaint takes one of the single pictures "
@@ -88,7 +93,9 @@ def _print_rows(console: Console, title: str, rows: Mapping[str, str]) -> None:
     console.print()
 
 
-def _print_note(console: Console, traced: Traced) -> None:
+def _print_note(console: Console, traced: "Traced") -> None:
+    from unclip.provenance.tracing import describe_note
+
     rows = {"size": f"{traced.size[0]} × {traced.size[1]}, {traced.mode}"}
     if not traced.is_single:
         rows["kind"] = "a sheet; the single pictures saved beside it can be painted again"
@@ -145,23 +152,24 @@ def _commit_of(run: Run) -> dict[str, str]:
     return rows | ({"DVC": f"experiment {name}"} if name else {})
 
 
-def _repaint(traced: Traced, networks: "Sequence[Network]", out: Path | None) -> bool:
+def _repaint(traced: "Traced", networks: "Sequence[Network]", out: Path | None) -> bool:
     """Paints a picture again, says what came of it, and returns whether every pixel is the same."""
+    from unclip.core.device import open_device
+    from unclip.painting.loading import load_system
     from unclip.painting.notes import repaint
     from unclip.pictures.png import as_image, encode_png, save_png
     from unclip.provenance.search import gather
+    from unclip.provenance.tracing import compare_pixels, read_pixels
 
     with tempfile.TemporaryDirectory() as folder:
         gather(networks, Path(), Path(folder))
-        # Anything but bf16 is for `repaint` to refuse.
-        precision = "bf16" if traced.text.get("precision") == "bf16" else "fp32"
-        system, _ = open_system(Path(folder), precision)
+        system = load_system(Path(folder), open_device())
     again = repaint(system, traced.text)
     if out is not None:
         try:
             save_png(as_image(again), out, traced.text)
         except OSError as error:
-            raise UserError(f"--out {out}: can not be written ({error.strerror})") from None
+            raise UserError(f"--out {out}: cannot be written ({error.strerror})") from None
     is_same_file = encode_png(as_image(again), traced.text) == traced.path.read_bytes()
     difference = compare_pixels(read_pixels(traced.path), again)
     if difference:

@@ -1,57 +1,67 @@
 """`python cli.py vary`: pictures like one that there is."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from unclip.commands.common import checkpoints, make_folder, say_where, slugs
-from unclip.commands.latents import Easel, title
-from unclip.painting.options import recipe_of, sample_params, vary_changes
-from unclip.pictures.files import picture_size
+import typer
+
+from unclip.commands import options
+from unclip.painting.options import VARY_ETA
 
 
 def vary(
-    picture: Path,
-    changes: Mapping[str, Any],
-    *,
-    invert: bool,
-    rev: str | None,
-    source: Path | None,
-    out: Path,
+    picture: options.Picture,
+    num: options.Num = None,
+    seed: options.FirstSeed = None,
+    invert: options.Invert = False,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of fresh noise at each step, by DDIM; with --invert it is "
+            f"{VARY_ETA} by default, and 0 gives the picture back.",
+        ),
+    ] = None,
+    guidance: options.Guidance = None,
+    steps: options.Steps = None,
+    rev: options.Rev = None,
+    source: options.From = None,
+    out: options.Out = options.PAINTED,
 ) -> None:
-    """Paints pictures of the same image embedding and says where they are.
+    """Paint pictures that show what a picture shows.
 
-    Args:
-        picture: the file.
-        changes: options, by the keys of the sample section that they stand for; None if not given.
-        invert: whether they are painted from the picture's own noise.
-        rev: git revision or experiment whose checkpoints are used.
-        source: folder whose checkpoints are used.
-        out: folder for the pictures.
+    Its image embedding is painted again from other noise (unCLIP §3.1). Defaults come from the
+    params.yaml beside the checkpoints, or else from this repository's.
 
-    Raises:
-        UserError: the picture can not be read, nothing is trained yet, or an option is out of
-            bounds.
+    Example: `python cli.py vary samples/painted/a-large-red-circle_seed0.png --num 8`
     """
-    picture_size(picture)  # a wrong file is told before torch is loaded
-    chosen = vary_changes(changes, invert=invert)
-    with checkpoints(rev, source) as folder:
-        sample = sample_params(chosen, recipe_of(folder))
-        from unclip.painting.latents import varied
-        from unclip.pictures.png import save_png
-        from unclip.pictures.sheets import strip
+    from unclip.commands.common import make_folder, open_unclip, say_where, slugs
+    from unclip.pictures.files import picture_size
+    from unclip.running.progress import progress
 
-        easel = Easel.of("vary", folder, sample, out)
-        given = easel.read(picture)
-        make_folder(out)
-        latents = varied(easel.latent_of(given, invert=invert), sample.num_per_prompt)
-        painted = easel.paint(latents)
-        name, label = f"vary_{slugs([picture.stem])[0]}", f"like {title(str(picture))}"
-        replaced = sum(
-            easel.save(each, latent, f"{name}_seed{latent.seed}", label)
-            for each, latent in zip(painted, latents, strict=True)
+    picture_size(picture)  # a wrong file is told before torch is loaded
+    unclip = open_unclip(rev, source)
+    from unclip.painting.sources import read_source
+    from unclip.pictures.png import save_png
+    from unclip.pictures.sheets import strip
+
+    make_folder(out)
+    num = num or unclip.recipe.sample.num_per_prompt
+    with progress("painting", num) as bar:
+        painted = unclip.vary(
+            picture,
+            num,
+            seed,
+            invert=invert,
+            eta=eta,
+            guidance=guidance,
+            steps=steps,
+            progress=bar.advance,
         )
-        seeds = [latent.seed for latent in latents]
-        sheet = strip(painted, label, [f"seed {seed}" for seed in seeds], (given, None))
-        save_png(sheet, out / f"{name}.png", easel.sheet_note(label, seeds))
-        say_where(out / f"{name}.png", len(painted), replaced)
+    name = f"vary_{slugs([picture.stem])[0]}"
+    seeds = [note["seed"] for note in painted.notes]
+    replaced = painted.save(out, [f"{name}_seed{seed}" for seed in seeds])
+    label, above = painted.sheet_note["description"], [f"seed {seed}" for seed in seeds]
+    sheet = strip(painted.images, label, above, (read_source(picture, unclip.system), None))
+    save_png(sheet, out / f"{name}.png", painted.sheet_note)
+    say_where(out / f"{name}.png", num, replaced)

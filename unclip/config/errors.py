@@ -1,4 +1,8 @@
-"""What a user is meant to read of what went wrong."""
+"""What a user reads when something goes wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -14,5 +18,63 @@ TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in param
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error says that memory could not be had, a GPU's or the machine's."""
-    is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: to import torch takes seconds
+    is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: importing torch takes seconds
     return is_torchs or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def reading(path: Path, made_by: str) -> Iterator[None]:
+    """Turns any failure to read what a stage has made into one line that says how to get it.
+
+    Args:
+        path: the file or folder that is read inside.
+        made_by: the stage that makes it.
+
+    Raises:
+        UserError: it is missing, damaged or of another version.
+    """
+    remedy = f"`dvc repro --force {made_by}` makes it again, `dvc pull` fetches it"
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing; {remedy}") from None
+    except Exception as error:  # a damaged file can fail in any way
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: is damaged or of another version ({reason}); {remedy}") from None
+
+
+def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -> None:
+    """Checks that a caption can be tokenized.
+
+    Args:
+        caption: the text.
+        text_length: the most tokens, start and end included.
+        reserved: bytes that stand for something else, with what they stand for.
+
+    Raises:
+        UserError: it is empty, not valid text, too long, or holds a reserved byte.
+    """
+    shown = caption if len(caption) <= 40 else caption[:39] + "…"
+    where = f"caption {shown!r}"
+    if not caption.strip():
+        raise UserError(f"{where}: is empty; expected at least one word; write one")
+    try:
+        data = caption.lower().encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: character {error.start} is half a surrogate pair, which UTF-8 cannot hold; "
+            "expected valid text; type it again"
+        ) from None
+    for token, role in reserved.items():
+        if token in data:
+            raise UserError(
+                f"{where}: byte {data.index(token)} is the control character {token}, which "
+                f"stands for {role}; expected text without it; remove it"
+            )
+    if len(data) + 2 > text_length:
+        raise UserError(
+            f"{where}: is {len(data)} bytes; expected at most {text_length - 2} (clip.text_length "
+            f"{text_length} less start and end); shorten it or raise clip.text_length"
+        )

@@ -23,9 +23,12 @@ SETTINGS = {
 }
 
 
+REPOSITORY = Path(__file__).resolve().parents[2]  # that this code is part of
+
+
 def main_repository() -> Path:
     """Returns the user's repository, also in DVC's temporary workspaces (DVC_ROOT names it)."""
-    return Path(os.environ.get("DVC_ROOT") or Path(__file__).resolve().parents[2])
+    return Path(os.environ.get("DVC_ROOT") or REPOSITORY)
 
 
 @cache
@@ -79,3 +82,39 @@ def _whole_number(name: str, default: int) -> int:
     if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
         raise UserError(f"{SETTINGS[name]}: {chosen!r} is not allowed; expected 1 to 1024")
     return int(chosen)
+
+
+def wanted_device(available: list[str]) -> str:
+    """Returns the device to compute on; by default the first of those available, else the CPU.
+
+    Args:
+        available: those beside the CPU, as torch names them, the best first.
+
+    Raises:
+        UserError: the device asked for is not among them.
+    """
+    wanted = setting("device") or "auto"
+    if wanted == "auto":
+        return [*available, "cpu"][0]
+    if wanted not in (*available, "cpu"):
+        found = ", ".join(["auto", "cpu", *available])
+        raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not there; expected one of {found}")
+    return wanted
+
+
+def require_devices(device: str, processes: int, present: int | None) -> None:
+    """Checks that each process has a device of its own.
+
+    Args:
+        device: its type.
+        processes: on this machine.
+        present: devices of that type; None is as many as are wanted.
+
+    Raises:
+        UserError: processes would have to share one.
+    """
+    if present is not None and processes > present:
+        raise UserError(
+            f"UNCLIP_PROCESSES: {processes} processes want a {device} device each, and this "
+            f"machine has {present}; lower it, or set UNCLIP_DEVICE=cpu"
+        )

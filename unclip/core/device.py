@@ -2,23 +2,22 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from unclip.config.errors import UserError
-from unclip.config.settings import num_threads, setting
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from unclip.config.settings import num_threads, require_devices, wanted_device
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that computes, and how exactly it does it.
+    """What a training computes on.
 
     Attributes:
         device: its type, as torch names it: cpu, cuda or mps; of several GPUs this process's own.
         precision: "fp32" or "bf16".
-        accelerator: Hugging Face Accelerate's.
+        accelerator: Hugging Face Accelerate's, for precision and backward.
     """
 
     device: str
@@ -26,75 +25,70 @@ class Machine:
     accelerator: Any
 
 
-def open_machine(precision: str) -> Machine:
-    """Returns the machine with one Accelerator for device, precision and backward.
-
-    Args:
-        precision: "fp32", "bf16", or "auto", which is bf16 where the processor has instructions
-            for it and fp32 elsewhere.
+def open_device() -> str:
+    """Returns the device of this machine, after setting torch's threads and determinism.
 
     Raises:
         UserError: the device asked for is not there.
     """
-    import torch
-    from accelerate import Accelerator
-
-    wanted = setting("device") or "auto"
-    available = {
-        "auto": True,
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(wanted, False):
-        found = ", ".join(name for name, there in available.items() if there)
-        raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not there; expected one of {found}")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = wanted_device([name for name, there in available.items() if there])
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before it is written; filling it all costs 7 % of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if wanted == "auto":
-        wanted = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    if wanted == "cuda":
+    if device == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False  # fp32 is to be float32, as on every other device
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if precision == "auto":
-        precision = "bf16" if _has_bf16(wanted) else "fp32"
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine, this one too
-    _require_devices(wanted, beside)
+    require_devices(device, beside, {"cuda": torch.cuda.device_count(), "mps": 1}.get(device))
     threads = max(1, num_threads() // beside)
     if beside > 1:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # else Accelerate sets a count of its own
     torch.set_num_threads(threads)
+    return device
+
+
+def open_machine(precision: str) -> Machine:
+    """Returns the machine with one Accelerator for device, precision and backward.
+
+    Args:
+        precision: as `resolve_precision` takes it.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    from accelerate import Accelerator
+
+    device = open_device()
+    precision = resolve_precision(precision, device)
     accelerator = Accelerator(
-        cpu=wanted == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
+        cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"
     )
     return Machine(accelerator.device.type, precision, accelerator)
 
 
-def to_device(tensor: "Tensor", device: str) -> "Tensor":
+def resolve_precision(precision: str, device: str) -> str:
+    """Returns "fp32" or "bf16"; "auto" is bf16 where the device computes in it natively."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device) else "fp32"
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Returns the context in which networks compute in a precision, "fp32" or "bf16"."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_device(tensor: Tensor, device: str) -> Tensor:
     """Returns a tensor of the CPU on a device, which a GPU does not stop its work for."""
     if device != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _require_devices(device: str, processes: int) -> None:
-    """Stops processes that would have to share a GPU."""
-    import torch
-
-    present = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, processes)
-    if processes > present:
-        raise UserError(
-            f"UNCLIP_PROCESSES: {processes} processes want a {device} device each, and this "
-            f"machine has {present}; lower it, or set UNCLIP_DEVICE=cpu"
-        )
-
-
 def processor(device: str) -> str:
     """Returns what on this machine rounds sums in its own way: the GPU, or the instructions."""
-    import torch
-
     if device == "cuda":
         return torch.cuda.get_device_name()
     has_amx = torch.cpu._is_amx_tile_supported()
@@ -103,8 +97,6 @@ def processor(device: str) -> str:
 
 def _has_bf16(device: str) -> bool:
     """Returns whether bf16 arithmetic is native, and so faster and not only smaller."""
-    import torch
-
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     if device == "cpu":

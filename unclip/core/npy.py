@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unclip.config.errors import UserError
+from unclip.config.errors import reading
 
 
 def create_npy(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> BinaryIO:
@@ -33,37 +33,26 @@ def open_npy(
     dtype: npt.DTypeLike,
     shape: tuple[int | None, ...],
     *,
-    remedy: str,
+    made_by: str,
     mode: Literal["r", "c"] = "r",
 ) -> npt.NDArray[Any]:
-    """Returns a memory-mapped array in C order, as a plain ndarray, whose look-ups are faster.
+    """Returns a memory-mapped array as a plain ndarray, whose look-ups are faster.
 
     Args:
         path: the file.
-        dtype: of its values, byte order included.
+        dtype: of its values.
         shape: None stands for any length.
-        remedy: what makes the file again, for the user.
+        made_by: the stage that makes the file.
         mode: "r" to read, "c" to write to the copy in memory too.
 
     Raises:
         UserError: it is missing, damaged or holds another array.
     """
-    try:
-        array = np.lib.format.open_memmap(path, mode=mode)
-        is_whole = array.flags.c_contiguous and path.stat().st_size == array.offset + array.nbytes
-    except FileNotFoundError:
-        raise UserError(f"{path}: is missing; {remedy}") from None
-    except Exception:  # a damaged header can fail in any way
-        is_whole = False
-    if not is_whole:
-        raise UserError(f"{path}: is damaged; {remedy}")
-    is_fit = len(shape) == array.ndim and all(
-        wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
-    )
-    if not is_fit or array.dtype != np.dtype(dtype):
-        expected = str(shape).replace("None", "any")
-        raise UserError(
-            f"{path}: has the shape {array.shape} of {array.dtype}; "
-            f"expected {expected} of {np.dtype(dtype)}; {remedy}"
+    with reading(path, made_by):
+        array = np.load(path, mmap_mode=mode)
+        fits = len(shape) == array.ndim and all(
+            wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
         )
-    return np.asarray(array)
+        if not fits or array.dtype != np.dtype(dtype):
+            raise ValueError(f"{array.shape} of {array.dtype}, not {shape} of {np.dtype(dtype)}")
+        return np.asarray(array)

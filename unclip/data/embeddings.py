@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.config.errors import UserError
 from unclip.core.npy import open_npy
 
 CHUNK = 1000  # embeddings in memory at a time
@@ -38,20 +37,15 @@ class Embeddings:
 
     def _open(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> npt.NDArray[Any]:
         path = self.folder / f"{name}.npy"
-        return open_npy(path, dtype, shape, remedy="make it again with `dvc repro train_clip`")
+        return open_npy(path, dtype, shape, made_by="train_clip")
 
     def images(self, split: str, *, flipped: bool = False) -> npt.NDArray[np.float32]:
         """Returns the embeddings (N, D) of a split's pictures, unit norm, memory-mapped.
 
         Raises:
-            UserError: mirrored ones are wanted and were not made, or the file is missing, damaged
-                or does not fit the captions.
+            UserError: the file is missing (mirrored ones need clip.embed_flipped), damaged, or does
+                not fit the captions.
         """
-        if flipped and not (self.folder / f"{split}_flipped.npy").exists():
-            raise UserError(
-                f"{self.folder}: holds no embeddings of mirrored pictures, which decoder.flip "
-                "needs; set clip.embed_flipped: true, for a data set that allows flips"
-            )
         name = f"{split}_flipped" if flipped else split
         return self._open(name, np.float32, None, self._dim)
 

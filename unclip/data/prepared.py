@@ -10,7 +10,6 @@ Layout, written by `unclip.datasets.writer`:
 Splits are train, val, test and, where the judge does not learn from train, judge.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,15 +19,15 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from unclip.config.errors import UserError
-from unclip.config.strict import Strict, checked, short
+from unclip.config.errors import reading
+from unclip.config.strict import Strict
 from unclip.core.npy import open_npy
 
 FORMAT_VERSION = 1
-REMEDY = "run `dvc repro prepare`"
+STAGE = "prepare"  # makes the folder
 Mean = Annotated[float, Field(ge=0.0, le=1.0)]  # of pixels in [0, 1]
 Std = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -51,30 +50,6 @@ class Description(Strict):
     counts: dict[str, NonNegativeInt]
     mean: list[Mean]
     std: list[Std]
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Description":
-        num_values = [len(values) for values in self.attribute_values]
-        fits = {
-            "mean": len(self.mean) == self.channels,
-            "std": len(self.std) == self.channels,
-            "counts": self.counts.keys() == {"train", "val", "test", self.judge_split},
-            "held_out_captions": all(i < len(self.captions) for i in self.held_out_captions),
-            "attribute_values": len(num_values) == len(self.attribute_names),
-            "caption_attributes": len(self.caption_attributes) == len(self.captions)
-            and all(_is_row(row, num_values) for row in self.caption_attributes),
-        }
-        for key, is_fit in fits.items():
-            if not is_fit:
-                raise ValueError(f"{key}: does not fit the other values")
-        return self
-
-
-def _is_row(row: list[int], num_values: list[int]) -> bool:
-    """Returns whether a row has a value, or -1, of each attribute."""
-    return len(row) == len(num_values) and all(
-        -1 <= value < count for value, count in zip(row, num_values, strict=True)
-    )
 
 
 @dataclass(frozen=True)
@@ -220,11 +195,11 @@ class Prepared:
         name = self.judge_split if name == "judge" else name
         folder, count, size = self.folder / name, self.counts[name], self.image_size
         shape = (count, self.channels, size, size)
-        images = open_npy(folder / "images.npy", np.uint8, shape, remedy=REMEDY)
+        images = open_npy(folder / "images.npy", np.uint8, shape, made_by=STAGE)
         caption_index, attributes = (
             # Copy on write, since torch wants memory that may be written to.
             torch.from_numpy(
-                open_npy(folder / f"{array}.npy", dtype, shape, remedy=REMEDY, mode="c")
+                open_npy(folder / f"{array}.npy", dtype, shape, made_by=STAGE, mode="c")
             )
             for array, dtype, shape in (
                 ("caption_index", np.int32, (count,)),
@@ -233,21 +208,24 @@ class Prepared:
         )
         return PreparedSplit(images[:at_most], caption_index[:at_most], attributes[:at_most])
 
+    def real_pictures(self, captions: Sequence[str]) -> npt.NDArray[np.uint8] | None:
+        """Returns the first test picture of each caption, (R, C, H, W), if every one has any."""
+        test = self.split("test")
+        found = []
+        for caption in captions:
+            if caption not in self.captions:
+                return None
+            rows = (test.caption_index == self.captions.index(caption)).nonzero()
+            if len(rows) == 0:
+                return None
+            found.append(test.gather(rows[0]).numpy()[0])
+        return np.stack(found)
+
 
 def _read_description(path: Path) -> Description:
     """Returns what dataset.json says, of this version."""
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        version = about["format_version"]
-    except FileNotFoundError:
-        raise UserError(f"{path}: is missing; {REMEDY}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: is damaged; {REMEDY}") from None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: has format version {short(version)}; expected {FORMAT_VERSION}; {REMEDY}"
-        )
-    try:
-        return checked(Description, about)
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged ({error}); {REMEDY}") from None
+    with reading(path, STAGE):
+        about = Description.model_validate_json(path.read_text(encoding="utf-8"))
+        if about.format_version != FORMAT_VERSION:
+            raise ValueError(f"format version {about.format_version}, expected {FORMAT_VERSION}")
+        return about

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unclip.config.errors import UserError
+from unclip.config.errors import require_readable
 
 PADDING, START, END = 0, 2, 3
 VOCAB_SIZE = 256
@@ -28,7 +28,8 @@ def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]
     text_tokens = torch.full((len(captions), text_length), PADDING, dtype=torch.int64)
     text_mask = torch.zeros((len(captions), text_length), dtype=torch.bool)
     for row, caption in enumerate(captions):
-        tokens = [START, *_encode(caption, text_length), END]
+        require_readable(caption, text_length, _ROLES)
+        tokens = [START, *caption.lower().encode(), END]
         text_tokens[row, : len(tokens)] = torch.tensor(tokens)
         text_mask[row, : len(tokens)] = True
     return text_tokens, text_mask
@@ -44,33 +45,3 @@ def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor
     """Returns both, cut from (N, L) to the length of the longest real row."""
     longest = int(text_mask.any(dim=0).sum())
     return text_tokens[:, :longest], text_mask[:, :longest]
-
-
-def _encode(caption: str, text_length: int) -> bytes:
-    """Returns the caption's bytes in lower case, after every check that a user can fail."""
-    where = f"caption {_shorten(caption)}"
-    if not caption.strip():
-        raise UserError(f"{where}: is empty; expected at least one word; write one")
-    try:
-        data = caption.lower().encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: character {error.start} is half a surrogate pair, which UTF-8 can not "
-            "hold; expected valid text; type it again"
-        ) from None
-    for token, role in _ROLES.items():
-        if token in data:
-            raise UserError(
-                f"{where}: byte {data.index(token)} is the control character {token}, which "
-                f"stands for {role}; expected text without it; remove it"
-            )
-    if len(data) + 2 > text_length:
-        raise UserError(
-            f"{where}: is {len(data)} bytes; expected at most {text_length - 2} (clip.text_length "
-            f"{text_length} less start and end); shorten it or raise clip.text_length"
-        )
-    return data
-
-
-def _shorten(caption: str, limit: int = 40) -> str:
-    return repr(caption if len(caption) <= limit else caption[: limit - 1] + "…")

@@ -1,7 +1,7 @@
 """From a conditional network to the `predict(x_t, t)` that a sampler sees.
 
-    denoise = guided(model, {"image_embeds": image_embeds}, scale)          (x_t, t) -> model_output
-    predict = predict_x_start(denoise, schedule, prediction_type, (low, high))  -> pred_x_start
+    denoise = guided(model, {"image_embeds": image_embeds}, scale)      (x_t, t) -> model_output
+    predict = predict_x_start(denoise, diffusion, (low, high))          (x_t, t) -> pred_x_start
 
 Conditions, guidance, prediction type and clipping are closed over here, so samplers know none.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unclip.diffusion.predictions import Denoise, Predict, to_x_start
-from unclip.diffusion.schedules import NoiseSchedule
+from unclip.diffusion.process import Denoise, Diffusion
+from unclip.diffusion.samplers import Predict
 
 Model = Callable[..., Tensor]  # (x_t, t, drop_mask=, **conditions) -> model_output
 
@@ -54,28 +54,22 @@ def guided(model: Model, conditions: dict[str, Tensor], scale: float) -> Denoise
 
 
 def predict_x_start(
-    denoise: Denoise,
-    schedule: NoiseSchedule,
-    prediction_type: str,
-    x_start_range: tuple[Tensor, Tensor] | None,
+    denoise: Denoise, diffusion: Diffusion, x_start_range: tuple[Tensor, Tensor] | None
 ) -> Predict:
-    """Returns `predict(x_t, t)`, which gives pred_x_start, (B, ...).
+    """Returns `predict(x_t, t)`, which gives pred_x_start, (B, ...), at a timestep t, an int.
 
     Args:
         denoise: gives the raw output for (x_t, t), for example from `guided`.
-        schedule: the one that the network was trained with.
-        prediction_type: one of PREDICTION_TYPES: what the raw output means.
+        diffusion: the process that the network was trained with.
         x_start_range: (low, high), each broadcastable to (B, ...), for example (C, 1, 1), on the
             device of x_t: the range of the data, to which pred_x_start is clipped (guidance pushes
             it out of there). x_t itself is never clipped: it is noise in part and rightly leaves
             the range. None clips nothing, as for embeddings.
-
-    Raises:
-        ValueError: on the first call, where `prediction_type` is not known.
     """
 
-    def predict(x_t: Tensor, t: Tensor) -> Tensor:
-        pred_x_start = to_x_start(schedule, prediction_type, denoise(x_t, t), x_t, t)
+    def predict(x_t: Tensor, t: int) -> Tensor:
+        rows = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
+        pred_x_start = diffusion.to_x_start(denoise(x_t, rows), x_t, rows)
         if x_start_range is None:
             return pred_x_start
         low, high = x_start_range

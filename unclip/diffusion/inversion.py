@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unclip.diffusion.predictions import Predict
+from unclip.diffusion.samplers import Predict
 from unclip.diffusion.schedules import NoiseSchedule
 
 
@@ -43,10 +43,9 @@ def invert_ddim(
     x_s, a_s = x_start, 1.0  # _s marks the less noisy timestep that a step comes from
     for t in reversed(visited):
         a = float(schedule.alphas_cumprod[t])
-        rows_t = torch.full((len(x_s),), t, dtype=torch.int64, device=x_s.device)
         x_t = x_s
         for _ in range(evaluations):
-            pred_eps = (x_t - math.sqrt(a) * predict(x_t, rows_t)) / math.sqrt(1 - a)
+            pred_eps = (x_t - math.sqrt(a) * predict(x_t, t)) / math.sqrt(1 - a)
             pred_x_start = (x_s - math.sqrt(1 - a_s) * pred_eps) / math.sqrt(a_s)
             x_t = math.sqrt(a) * pred_x_start + math.sqrt(1 - a) * pred_eps
         x_s, a_s = x_t, a

@@ -1,48 +1,17 @@
-"""From generators and conditions to samples: the one reverse diffusion of prior and decoder."""
+"""The reverse diffusion of prior and decoder, from generators and conditions to samples."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unclip.core.seeding import randn_per_sample
 from unclip.diffusion.guidance import Model, guided, predict_x_start
 from unclip.diffusion.inversion import invert_ddim
-from unclip.diffusion.predictions import Predict
-from unclip.diffusion.samplers import SAMPLERS, Callback
-from unclip.diffusion.schedules import NoiseSchedule, make_schedule, sampling_timesteps
-
-
-@dataclass(frozen=True)
-class Diffusion:
-    """The forward process that a network was trained with; stored beside its weights.
-
-    Attributes:
-        num_timesteps: T.
-        schedule: name of the noise schedule.
-        schedule_offset: of the cosine schedule.
-        prediction_type: what the network predicts.
-    """
-
-    num_timesteps: int
-    schedule: str
-    schedule_offset: float
-    prediction_type: str
-
-    @classmethod
-    def of(cls, params: Any) -> "Diffusion":
-        """Returns the forward process that a section of params.yaml describes."""
-        return cls(
-            params.num_timesteps, params.schedule, params.schedule_offset, params.prediction_type
-        )
-
-    @cached_property
-    def noise_schedule(self) -> NoiseSchedule:
-        """The betas."""
-        return make_schedule(self.schedule, self.num_timesteps, self.schedule_offset)
+from unclip.diffusion.process import Diffusion
+from unclip.diffusion.samplers import SAMPLERS, Predict, Step
+from unclip.diffusion.schedules import sampling_timesteps
 
 
 @dataclass(frozen=True)
@@ -52,7 +21,7 @@ class Solver:
     Attributes:
         sampler: a key of SAMPLERS.
         steps: how many of the timesteps are visited.
-        eta: share of ancestral noise; heeded by ddim.
+        eta: share of ancestral noise; used by ddim.
         guidance: guidance_scale; 1 is off.
     """
 
@@ -62,22 +31,6 @@ class Solver:
     guidance: float
 
 
-def droppable(unet: nn.Module) -> Model:
-    """Returns a UNet as a Model: the unconditional branch drops the caption with the embedding.
-
-    A condition `text_drop_mask` drops captions in both branches.
-    """
-
-    def denoise(x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, **conditions: Tensor) -> Tensor:
-        output: Tensor = unet(
-            x_t, t, drop_mask=drop_mask, **{"text_drop_mask": drop_mask} | conditions
-        )
-        return output
-
-    return denoise
-
-
-@torch.inference_mode()
 def reverse_diffusion(
     model: Model,
     conditions: Mapping[str, Tensor],
@@ -89,37 +42,48 @@ def reverse_diffusion(
     device: torch.device | str = "cpu",
     x_start_range: tuple[Tensor, Tensor] | None = None,
     x_T: Tensor | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Returns samples (B, *shape) float32 on the device, sample i drawn from generator i alone.
+) -> Iterator[Step]:
+    """Yields the steps from noise to B samples; `final` returns the samples.
+
+    Sample i is drawn from generator i alone: the batch in which a picture is painted never changes
+    its noise (as in NVlabs EDM's StackedRandomGenerator).
 
     Args:
         model: (x_t, t, drop_mask=…, **conditions) -> model_output.
         conditions: what the model is given, each (B, ...), on the device.
         generators: B CPU generators; each gives the first noise and all later noise of a sample.
         shape: of one sample.
-        diffusion: the forward process the model was trained with.
+        diffusion: the process that the model was trained with.
         solver: how to go back.
         device: where to compute.
         x_start_range: the predicted x_start is clipped to it; None for embeddings.
         x_T: (B, *shape) noise to start from, on the device; None starts from the generators'.
-        callback: see `samplers.Sampler`.
     """
 
-    def draw_noise(x_t: Tensor) -> Tensor:
-        return randn_per_sample(shape, generators).to(x_t)
+    def draw_noise() -> Tensor:
+        return torch.stack([torch.randn(shape, generator=g) for g in generators])
 
     # Drawn even where it is not used, so that no later noise is what a picture may start from.
-    first = randn_per_sample(shape, generators).to(device)
-    return SAMPLERS[solver.sampler](
-        _predict(model, conditions, diffusion, solver.guidance, x_start_range),
+    first = draw_noise().to(device)
+    steps = SAMPLERS[solver.sampler](
+        _predict(model, conditions, diffusion, solver, x_start_range),
         first if x_T is None else x_T,
         diffusion.noise_schedule,
         sampling_timesteps(diffusion.num_timesteps, solver.steps),
         eta=solver.eta,
-        draw_noise=draw_noise,
-        callback=callback,
+        draw_noise=lambda x_t: draw_noise().to(x_t),
     )
+    return _without_gradients(steps)
+
+
+@torch.inference_mode()
+def _without_gradients(steps: Iterator[Step]) -> Iterator[Step]:
+    yield from steps
+
+
+def final(steps: Iterable[Step]) -> Tensor:
+    """Returns what a reverse diffusion ends in: its last pred_x_start, (B, ...)."""
+    return deque(steps, maxlen=1).pop().pred_x_start
 
 
 @torch.inference_mode()
@@ -139,13 +103,13 @@ def inverse_diffusion(
         model: as in `reverse_diffusion`, like the next and those not named here.
         conditions: what the model is given, each (B, ...).
         x_start: (B, ...) data.
-        diffusion: the forward process the model was trained with.
+        diffusion: the process that the model was trained with.
         solver: how it will be gone back: by ddim with eta 0 to be exact.
         x_start_range: the predicted x_start is clipped to it.
         evaluations: of the model a step (see `inversion.invert_ddim`).
     """
     return invert_ddim(
-        _predict(model, conditions, diffusion, solver.guidance, x_start_range),
+        _predict(model, conditions, diffusion, solver, x_start_range),
         x_start,
         diffusion.noise_schedule,
         sampling_timesteps(diffusion.num_timesteps, solver.steps),
@@ -157,13 +121,10 @@ def _predict(
     model: Model,
     conditions: Mapping[str, Tensor],
     diffusion: Diffusion,
-    guidance: float,
+    solver: Solver,
     x_start_range: tuple[Tensor, Tensor] | None,
 ) -> Predict:
     """Returns `predict(x_t, t)` of a model under guidance; arguments as in `reverse_diffusion`."""
     return predict_x_start(
-        guided(model, dict(conditions), guidance),
-        diffusion.noise_schedule,
-        diffusion.prediction_type,
-        x_start_range,
+        guided(model, dict(conditions), solver.guidance), diffusion, x_start_range
     )

@@ -1,75 +1,86 @@
-"""Samplers: from noise at timesteps[0] to an estimate of x_start, as free functions.
+"""Samplers: from noise at timesteps[0] to an estimate of x_start, step by step.
 
-They share one signature, described by `Sampler`. In each, alpha = sqrt(a) and sigma = sqrt(1 − a)
-with a = alphas_cumprod[t]; `_next` marks the timestep stepped to. The step after the last timestep
-goes to a = 1 exactly, so that every sampler ends on its last pred_x_start. Coefficients are Python
-floats made from float64, so a step costs no copy to or from the device.
+Each is a generator that yields a `Step` for each timestep; the last one's pred_x_start is the
+sample. They share one signature, described by `Sampler`. In each, alpha = sqrt(a) and sigma =
+sqrt(1 − a) with a = alphas_cumprod[t]; `_next` marks the timestep stepped to. Coefficients are
+Python floats made from float64, so a step costs no copy to or from the device.
+
+A new sampler is a function here and an entry in SAMPLERS. Params and the command line take its name
+from there, without the seconds that importing torch takes.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from unclip.diffusion.predictions import Predict
-from unclip.diffusion.schedules import NoiseSchedule
+    from unclip.diffusion.schedules import NoiseSchedule
 
-DrawNoise = Callable[[Tensor], Tensor]  # x_t -> standard normal noise of its shape, type and device
-Callback = Callable[[int, int, Tensor, Tensor], None]  # (i, t, x_t, pred_x_start)
+Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
+DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
+
+
+class Step(NamedTuple):
+    """One visited timestep.
+
+    t: the timestep.
+    x_t: (B, ...), where the step starts from.
+    pred_x_start: (B, ...), what is predicted there.
+    """
+
+    t: int
+    x_t: "Tensor"
+    pred_x_start: "Tensor"
 
 
 class Sampler(Protocol):
-    """What all samplers accept and return."""
+    """What all samplers accept and yield."""
 
     def __call__(
         self,
         predict: Predict,
-        x_t: Tensor,
-        schedule: NoiseSchedule,
-        timesteps: Tensor,
+        x_t: "Tensor",
+        schedule: "NoiseSchedule",
+        timesteps: "Tensor",
         *,
-        eta: float = 0.0,
-        draw_noise: DrawNoise | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """Returns the sampled x_start, (B, ...).
+        eta: float,
+        draw_noise: DrawNoise,
+    ) -> Iterator[Step]:
+        """Yields a Step for each of S timesteps; the last pred_x_start is the sample, (B, ...).
 
         Args:
-            predict: gives pred_x_start for (x_t, t), t being (B,) int64 (see guidance.py). x_t is
-                never clipped here; clipping is `predict`'s business.
+            predict: gives pred_x_start for (x_t, t) (see guidance.py). x_t is never clipped here;
+                clipping is `predict`'s business.
             x_t: (B, ...) standard normal noise.
             schedule: the one that the network was trained with.
             timesteps: (S,) int64, strictly descending (see `sampling_timesteps`).
-            eta: 0..1, the share of the ancestral noise; only `sample_ddim` heeds it, the others
-                are 1 and 0 by definition.
-            draw_noise: called once a step but the last, by samplers that add noise; they need it,
-                so that no picture ever hangs on the global generator.
-            callback: called at each step i in 0..S−1 with (i, t, x_t, pred_x_start), t an int.
+            eta: 0..1, the share of the ancestral noise; only `sample_ddim` uses it, the others are
+                1 and 0 by definition.
+            draw_noise: called once a step but the last, by samplers that add noise.
         """
         ...
 
 
-@torch.no_grad()
 def sample_ddpm(
     predict: Predict,
-    x_t: Tensor,
-    schedule: NoiseSchedule,
-    timesteps: Tensor,
+    x_t: "Tensor",
+    schedule: "NoiseSchedule",
+    timesteps: "Tensor",
     *,
-    eta: float = 0.0,
-    draw_noise: DrawNoise | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Returns x_start by ancestral sampling (Ho et al. 2020, algorithm 2, eq. 6 and 7).
+    eta: float,
+    draw_noise: DrawNoise,
+) -> Iterator[Step]:
+    """Yields the steps of ancestral sampling (Ho et al. 2020, algorithm 2, eq. 6 and 7).
 
     Timesteps are skipped as in Nichol & Dhariwal 2021, section 4: the chain over the visited ones
     has a beta of its own. The noise has the posterior's standard deviation. See `Sampler`.
     """
-    for i, t, a, a_next in _steps(schedule, timesteps):
-        pred_x_start = _predict(predict, callback, i, t, x_t)
+    for t, a, a_next in _visited(schedule, timesteps):
+        pred_x_start = predict(x_t, t)
+        yield Step(t, x_t, pred_x_start)
         beta = 1 - a / a_next
         posterior_variance = beta * (1 - a_next) / (1 - a)
         x_t = (
@@ -77,28 +88,26 @@ def sample_ddpm(
             + math.sqrt(a / a_next) * (1 - a_next) / (1 - a) * x_t
         )
         if posterior_variance > 0:
-            x_t = x_t + math.sqrt(posterior_variance) * _draw(draw_noise, x_t)
-    return x_t
+            x_t = x_t + math.sqrt(posterior_variance) * draw_noise(x_t)
 
 
-@torch.no_grad()
 def sample_ddim(
     predict: Predict,
-    x_t: Tensor,
-    schedule: NoiseSchedule,
-    timesteps: Tensor,
+    x_t: "Tensor",
+    schedule: "NoiseSchedule",
+    timesteps: "Tensor",
     *,
-    eta: float = 0.0,
-    draw_noise: DrawNoise | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Returns x_start by DDIM (Song et al. 2021, eq. 12 and 16); eta 1 is `sample_ddpm`.
+    eta: float,
+    draw_noise: DrawNoise,
+) -> Iterator[Step]:
+    """Yields the steps of DDIM (Song et al. 2021, eq. 12 and 16); eta 1 is `sample_ddpm`.
 
     The direction pointing to x_t is taken from pred_x_start as `predict` gave it, clipped or not.
     See `Sampler`.
     """
-    for i, t, a, a_next in _steps(schedule, timesteps):
-        pred_x_start = _predict(predict, callback, i, t, x_t)
+    for t, a, a_next in _visited(schedule, timesteps):
+        pred_x_start = predict(x_t, t)
+        yield Step(t, x_t, pred_x_start)
         pred_eps = (x_t - math.sqrt(a) * pred_x_start) / math.sqrt(1 - a)
         noise_scale = eta * math.sqrt((1 - a_next) / (1 - a)) * math.sqrt(1 - a / a_next)
         x_t = (
@@ -106,29 +115,27 @@ def sample_ddim(
             + math.sqrt(max(1 - a_next - noise_scale**2, 0)) * pred_eps
         )
         if noise_scale > 0:
-            x_t = x_t + noise_scale * _draw(draw_noise, x_t)
-    return x_t
+            x_t = x_t + noise_scale * draw_noise(x_t)
 
 
-@torch.no_grad()
 def sample_dpmpp_2m(
     predict: Predict,
-    x_t: Tensor,
-    schedule: NoiseSchedule,
-    timesteps: Tensor,
+    x_t: "Tensor",
+    schedule: "NoiseSchedule",
+    timesteps: "Tensor",
     *,
-    eta: float = 0.0,
-    draw_noise: DrawNoise | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Returns x_start by DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", algorithm 2).
+    eta: float,
+    draw_noise: DrawNoise,
+) -> Iterator[Step]:
+    """Yields the steps of DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", algorithm 2).
 
     The solver steps in lambda = log(alpha / sigma), half the log-SNR. The first step, which has no
     past, and the last, which is infinitely long, are of first order. See `Sampler`.
     """
     previous = None
-    for i, t, a, a_next in _steps(schedule, timesteps):
-        pred_x_start = _predict(predict, callback, i, t, x_t)
+    for t, a, a_next in _visited(schedule, timesteps):
+        pred_x_start = predict(x_t, t)
+        yield Step(t, x_t, pred_x_start)
         h = _half_log_snr(a_next) - _half_log_snr(a)
         direction = pred_x_start
         if previous is not None and a_next < 1:
@@ -138,18 +145,21 @@ def sample_dpmpp_2m(
         sigma_ratio = math.sqrt((1 - a_next) / (1 - a))
         x_t = sigma_ratio * x_t - math.sqrt(a_next) * math.expm1(-h) * direction
         previous = pred_x_start, h
-    return x_t
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddpm": sample_ddpm,
-    "ddim": sample_ddim,
     "dpmpp_2m": sample_dpmpp_2m,
+    "ddim": sample_ddim,
+    "ddpm": sample_ddpm,
 }
 
 
-def _steps(schedule: NoiseSchedule, timesteps: Tensor) -> Iterator[tuple[int, int, float, float]]:
-    """Yields (i, t, alphas_cumprod[t], alphas_cumprod at the next timestep, or 1 at the last)."""
+def _visited(schedule: "NoiseSchedule", timesteps: "Tensor") -> Iterator[tuple[int, float, float]]:
+    """Yields (t, alphas_cumprod[t], alphas_cumprod at the next timestep, or 1 at the last).
+
+    The step after the last timestep would go to a = 1, where every sampler's x_t is its last
+    pred_x_start.
+    """
     visited = timesteps.tolist()
     assert len(visited) > 0, "timesteps are empty"
     assert all(t > following for t, following in pairwise([*visited, -1])), (
@@ -157,19 +167,7 @@ def _steps(schedule: NoiseSchedule, timesteps: Tensor) -> Iterator[tuple[int, in
     )
     a = [*schedule.alphas_cumprod[timesteps.cpu()].tolist(), 1.0]
     for i, t in enumerate(visited):
-        yield i, t, a[i], a[i + 1]
-
-
-def _predict(predict: Predict, callback: Callback | None, i: int, t: int, x_t: Tensor) -> Tensor:
-    pred_x_start = predict(x_t, torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device))
-    if callback is not None:
-        callback(i, t, x_t, pred_x_start)
-    return pred_x_start
-
-
-def _draw(draw_noise: DrawNoise | None, x_t: Tensor) -> Tensor:
-    assert draw_noise is not None, "a sampler that adds noise needs draw_noise"
-    return draw_noise(x_t)
+        yield t, a[i], a[i + 1]
 
 
 def _half_log_snr(a: float) -> float:

@@ -62,7 +62,7 @@ class Conditioner(nn.Module):
         drop_mask: Tensor,
         text_tokens: Tensor | None,
         text_mask: Tensor | None,
-        text_drop_mask: Tensor | None,
+        text_drop_mask: Tensor,
     ) -> Condition:
         """Returns the condition; arguments as in `UNet.forward`."""
         # Unit norm to unit variance an entry, as layers expect their inputs.
@@ -72,10 +72,9 @@ class Conditioner(nn.Module):
         tokens = self.embed_to_tokens(embeds).unflatten(1, (-1, self.embed_dim))  # (B, N, D)
         if self.caption_encoder is None:
             return Condition(vector, tokens, None)
-        needed = "a UNet with a caption encoder needs text_tokens, text_mask and text_drop_mask"
+        needed = "a UNet with a caption encoder needs text_tokens and text_mask"
         assert text_tokens is not None, needed
         assert text_mask is not None, needed
-        assert text_drop_mask is not None, needed
         encodings = self.caption_to_tokens(self.caption_encoder(text_tokens, text_mask))
         encodings, text_mask = drop_text(encodings, text_mask, text_drop_mask, self.null_caption)
         token_mask = F.pad(text_mask, (tokens.shape[1], 0), value=True)  # (B, N + L)
@@ -206,10 +205,13 @@ class UNet(nn.Module):
             t: (B,) int64.
             image_embeds: (B, D), unit norm.
             drop_mask: (B,) bool, True = the image embedding is replaced by a learned null.
-            text_tokens: (B, L) int64; needed, like the next two, where there is a caption encoder.
+            text_tokens: (B, L) int64; needed, like text_mask, where there is a caption encoder.
             text_mask: (B, L) bool, True = real token; token 0 is always real.
-            text_drop_mask: (B,) bool, True = the caption is replaced by a learned null.
+            text_drop_mask: (B,) bool, True = the caption is replaced by a learned null; None drops
+                it where the image embedding is dropped, as guidance does.
         """
+        if text_drop_mask is None:
+            text_drop_mask = drop_mask
         condition = self.conditioner(
             t, image_embeds, drop_mask, text_tokens, text_mask, text_drop_mask
         )

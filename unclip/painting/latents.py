@@ -2,48 +2,46 @@
 
 A latent is an image embedding z_i, which says what a picture shows, and the noise x_T it is painted
 from, which says all else. Between two of either one goes by slerp; every function returns latents,
-and `Painter.paint_latent` paints them. None of them reads a caption while painting.
+and `System.paint_latent` paints them. None of them reads a caption while painting.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.config.errors import UserError
-from unclip.diffusion.reverse import Solver
-from unclip.painting.painter import Latent, Painter
-from unclip.painting.system import Settings, System
+from unclip.core.device import autocast
+from unclip.painting.settings import Latent, Settings
+from unclip.painting.system import Pictures, Progress, System
 
-Pictures = npt.NDArray[np.uint8]
 EDIT_DRAWS = 32  # image embeddings of each caption, whose means are compared
 SMALLEST_ANGLE = 1e-4  # radians; below it slerp and a straight line are the same in float32
 
 
 def latent_of(
-    painter: Painter, picture: Pictures, seed: int, inverted_by: Solver | None = None
+    system: System, picture: Pictures, seed: int, inverted_by: Settings | None = None
 ) -> Latent:
     """Returns the latent of a picture.
 
     Args:
-        painter: CLIP, which embeds the picture, and the decoder, which inverts it.
+        system: its CLIP embeds the picture, its decoder inverts it.
         picture: (C, H, W) uint8.
         seed: of the noise.
-        inverted_by: ddim, with which the noise is found that the decoder paints the picture from
-            (§3: DDIM inversion); None leaves the noise to the seed.
+        inverted_by: with ddim: the noise is found that the decoder paints the picture from with
+            these settings (§3: DDIM inversion); None leaves the noise to the seed.
 
     Raises:
-        UserError: the solver asks for more steps than the decoder has timesteps.
+        UserError: more steps are asked for than the decoder has timesteps.
     """
-    assert picture.shape == painter.picture_shape, (picture.shape, painter.picture_shape)
-    (embed,) = painter.embed(picture[None]).cpu()
+    assert picture.shape == system.picture_shape, (picture.shape, system.picture_shape)
+    (embed,) = system.embed(picture[None]).cpu()
     if inverted_by is None:
         return Latent(embed, seed)
-    (x_T,) = painter.invert(picture[None], embed[None], inverted_by).cpu()
+    (x_T,) = system.invert(picture[None], embed[None], inverted_by).cpu()
     return Latent(embed, seed, x_T)
 
 
@@ -63,12 +61,12 @@ def varied(latent: Latent, num: int) -> list[Latent]:
 
 
 def interpolated(
-    painter: Painter, start: Latent, end: Latent, frames: int, *, slerp_noise: bool
+    system: System, start: Latent, end: Latent, frames: int, *, slerp_noise: bool
 ) -> list[Latent]:
     """Returns latents on the way from one to another (§3.2), both ends among them.
 
     Args:
-        painter: knows the noise of a seed.
+        system: knows the noise of a seed.
         start: the first latent.
         end: the last latent.
         frames: how many, at least 2.
@@ -76,7 +74,7 @@ def interpolated(
     """
     assert frames >= 2, f"frames: the two ends are two, not {frames}"
     first, last = (
-        painter.first_noise(latent.seed) if latent.x_T is None else latent.x_T
+        system.first_noise(latent.seed) if latent.x_T is None else latent.x_T
         for latent in (start, end)
     )
     return [
@@ -135,49 +133,52 @@ def edited(
 
 
 def paint_each(
-    painter: Painter,
+    system: System,
     latents: Sequence[Latent],
-    solver: Solver,
-    progress: Callable[[int], None] = lambda count: None,
+    settings: Settings,
+    progress: Progress = lambda count: None,
 ) -> Pictures:
     """Returns the pictures (N, C, H, W) uint8 of latents, each painted alone.
 
     Args:
-        painter: paints.
+        system: paints.
         latents: N of them.
-        solver: how the decoder is sampled.
+        settings: how to paint.
         progress: called with 1 after each.
     """
     pictures = []
     for latent in latents:
-        pictures.append(painter.paint_latent(latent, solver))
+        pictures.append(system.paint_latent(latent, settings))
         progress(1)
     return np.stack(pictures)
 
 
-def paint_moments(painter: Painter, latent: Latent, solver: Solver) -> tuple[Pictures, list[int]]:
+def paint_moments(system: System, latent: Latent, settings: Settings) -> tuple[Pictures, list[int]]:
     """Returns the reverse diffusion of a latent: M pictures (M, C, H, W) uint8, and their M t.
 
     They are x_t at each step, from noise on, and at last the finished picture, at 0.
 
     Args:
-        painter: paints.
+        system: paints.
         latent: what is painted.
-        solver: how the decoder is sampled.
+        settings: how to paint.
     """
-    seen: list[tuple[int, Tensor]] = []
-
-    def remember(_: int, t: int, x_t: Tensor, pred_x_start: Tensor) -> None:
-        seen.append((t, x_t[0].cpu()))
-
-    finished = painter.paint_latent(latent, solver, callback=remember)
-    on_the_way = painter.normalisation.to_uint8(torch.stack([x_t for _, x_t in seen])).numpy()
-    return np.concatenate([on_the_way, finished[None]]), [*(t for t, _ in seen), 0]
+    with autocast(system.device, settings.precision):
+        steps = list(system.denoise_latent(latent, settings))
+    seen = torch.cat([*(step.x_t for step in steps), steps[-1].pred_x_start])
+    return system.to_uint8(seen), [*(step.t for step in steps), 0]
 
 
 def shares(frames: int) -> list[float]:
     """Returns how far each frame is on its way, from 0 to 1."""
     return [i / (frames - 1) for i in range(frames)]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Returns at most `most` of the indices below `count`, evenly spread, both ends among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:

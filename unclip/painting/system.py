@@ -1,9 +1,8 @@
 """The trained system: CLIP, prior and decoder, from captions to pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,94 +10,125 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.config.layout import KINDS
+from unclip.core.device import autocast
 from unclip.core.seeding import generator
-from unclip.diffusion.reverse import Diffusion, Solver, reverse_diffusion
+from unclip.data.prepared import Normalisation
+from unclip.data.tokenizer import END, START, split_words, tokenize, trim_padding
+from unclip.diffusion.process import Diffusion
+from unclip.diffusion.reverse import final, inverse_diffusion, reverse_diffusion
+from unclip.diffusion.samplers import Step
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.painting.checkpoints import ClipFacts, DecoderFacts, Loaded, PriorFacts
-from unclip.painting.painter import Painter, require_steps, slices
+from unclip.painting.settings import Latent, Settings, require_steps
+
+Pictures = npt.NDArray[np.uint8]
+Progress = Callable[[int], None]  # called with the number of pictures after each batch
+
+NOISE = "decoder noise"  # what the decoder's draws are for
+INVERSION_EVALUATIONS = 3  # of the decoder a step; with 25 steps an error of 0.002 of white
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to paint.
+class Texts(NamedTuple):
+    """What the prior reads of K captions.
 
-    Attributes:
-        prior: how the prior is sampled.
-        decoder: how the decoder is sampled.
-        prior_candidates: embeddings drawn for each picture; the one with the highest dot product
-            with the caption's embedding is painted (unCLIP §2.2 draws two).
-        batch_size: pictures at once; changes speed, and a picture by no more than rounding.
+    embeds: (K, D), unit norm.
+    encodings: (K, L, text_dim).
+    mask: (K, L) bool.
     """
 
-    prior: Solver
-    decoder: Solver
-    prior_candidates: int
-    batch_size: int
-
-    @classmethod
-    def of(cls, params: Any) -> "Settings":
-        """Returns the settings of the sample section of params.yaml."""
-        prior = Solver(
-            params.prior_sampler, params.prior_steps, params.prior_eta, params.prior_guidance
-        )
-        decoder = Solver(params.sampler, params.steps, params.eta, params.guidance)
-        return cls(prior, decoder, params.prior_candidates, params.batch_size)
+    embeds: Tensor
+    encodings: Tensor
+    mask: Tensor
 
 
-class System(Painter):
-    """CLIP, prior and decoder, ready to paint from captions; attributes as of `Painter`."""
+@dataclass(frozen=True, eq=False)
+class System:
+    """CLIP, prior and decoder, ready to paint; `loading.load_system` reads one from a folder.
 
-    def __init__(
-        self,
-        clip: CLIP,
-        prior: Prior,
-        decoder: UNet,
-        *,
-        facts: tuple[ClipFacts, PriorFacts, DecoderFacts],
-        configs: dict[str, dict[str, Any]],
-        hashes: dict[str, str],
-        device: str,
-    ) -> None:
-        clip_facts, prior_facts, decoder_facts = facts
-        super().__init__(
-            clip,
-            decoder,
-            facts=(clip_facts, decoder_facts),
-            configs=configs,
-            hashes=hashes,
-            device=device,
-        )
-        self.prior: Prior = prior.to(device)
-        self.prior_diffusion = Diffusion.of(prior_facts.diffusion)
-        self.embed_mean = torch.tensor(prior_facts.embed_mean, device=device)
-        self.embed_std = torch.tensor(prior_facts.embed_std, device=device)
+    Attributes:
+        clip: embeds pictures and captions.
+        decoder: paints.
+        prior: draws an image embedding for a caption; None where embeddings are given.
+        decoder_diffusion: the process that the decoder was trained with.
+        prior_diffusion: that of the prior, if there is one.
+        embed_mean: (D,), of the embeddings that the prior was trained on.
+        embed_std: (D,), likewise.
+        normalisation: between the decoder's numbers and pixels.
+        picture_shape: (C, H, W).
+        text_length: the longest prompt in bytes, start and end included.
+        prompts: the default prompts of the data set that it was trained on.
+        words: the words of the captions that it was trained on.
+        hashes: the SHA-256 of each network's weights, by kind.
+        device: where the networks are: "cpu", "cuda" or "mps".
+    """
 
-    @classmethod
-    def load(cls, models: Path, device: str = "cpu") -> Self:
-        """Returns the system in a folder with the folders clip, prior and decoder.
+    clip: CLIP
+    decoder: UNet
+    prior: Prior | None
+    decoder_diffusion: Diffusion
+    prior_diffusion: Diffusion | None
+    embed_mean: Tensor
+    embed_std: Tensor
+    normalisation: Normalisation
+    picture_shape: tuple[int, int, int]
+    text_length: int
+    prompts: list[str]
+    words: frozenset[str]
+    hashes: dict[str, str]
+    device: str
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[str]) -> tuple[Texts, Tensor]:
+        """Returns what the networks read of the distinct prompts, and each prompt's row, (N,).
 
         Raises:
-            UserError: a network is missing, damaged, of another kind or does not fit the others.
+            UserError: a prompt is empty, too long or holds control characters.
         """
-        loaded = Loaded.of(models, KINDS)
-        clip, prior, decoder = (
-            loaded.build("clip", CLIP),
-            loaded.build("prior", Prior),
-            loaded.build("decoder", UNet),
-        )
-        clip_facts, decoder_facts = loaded.painter_facts()
-        prior_facts = loaded.facts("prior", PriorFacts, loaded.configs["clip"]["embed_dim"])
-        return cls(
-            clip,
-            prior,
-            decoder,
-            facts=(clip_facts, prior_facts, decoder_facts),
-            configs=loaded.configs,
-            hashes=loaded.hashes,
-            device=device,
+        distinct = list(dict.fromkeys(prompts))
+        tokens, mask = trim_padding(*tokenize(distinct, self.text_length))
+        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        with autocast(self.device, "fp32"):  # as the prior has met captions
+            embeds, encodings = self.clip.encode_text(tokens, mask)
+        place = {prompt: row for row, prompt in enumerate(distinct)}
+        index = torch.tensor([place[prompt] for prompt in prompts], device=self.device)
+        return Texts(embeds, encodings, mask), index
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Returns the words of a prompt that no training caption has."""
+        return [word for word in split_words(prompt) if word not in self.words]
+
+    @torch.inference_mode()
+    def embed(self, pictures: Pictures) -> Tensor:
+        """Returns CLIP's embeddings of pictures (N, C, H, W) uint8: (N, D), unit norm."""
+        return self.clip.encode_image(self._normalise(pictures))
+
+    def first_noise(self, seed: int) -> Tensor:
+        """Returns the noise that a picture starts from with a seed, (C, H, W) on the CPU."""
+        return torch.randn(self.picture_shape, generator=generator(seed, NOISE))
+
+    def invert(self, pictures: Pictures, image_embeds: Tensor, settings: Settings) -> Tensor:
+        """Returns the noise (N, C, H, W) from which the decoder paints pictures again, in float32.
+
+        Captions are not read: a picture has none.
+
+        Args:
+            pictures: (N, C, H, W) uint8.
+            image_embeds: (N, D), their embeddings.
+            settings: how they will be painted: by ddim with eta 0 to come back.
+
+        Raises:
+            UserError: more steps are asked for than the decoder has timesteps.
+        """
+        require_steps("sample.steps", settings.decoder, self.decoder_diffusion)
+        return inverse_diffusion(
+            self.decoder,
+            self._conditions(image_embeds, None),
+            self._normalise(pictures),
+            self.decoder_diffusion,
+            settings.decoder,
+            x_start_range=self._value_range(),
+            evaluations=INVERSION_EVALUATIONS,
         )
 
     @torch.inference_mode()
@@ -110,37 +140,153 @@ class System(Painter):
         Raises:
             UserError: as `read`, or more steps are asked for than the prior has timesteps.
         """
-        require_steps("sample.prior_steps", settings.prior, self.prior_diffusion)
+        prior, diffusion = self.prior, self.prior_diffusion
+        assert prior is not None, "this system was loaded without its prior"
+        assert diffusion is not None, "this system was loaded without its prior"
+        require_steps("sample.prior_steps", settings.prior, diffusion)
         texts, index = self.read(prompts)
-        # What the captions leave in the transformer is the same at every step.
-        memory = self.prior.read(texts.encodings, texts.embeds, texts.mask)
-
-        def denoise(
-            x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, caption_index: Tensor
-        ) -> Tensor:
-            return self.prior.denoise(x_t, t, memory, caption_index, drop_mask)
-
         count, parts = settings.prior_candidates, []
-        for rows in slices(len(prompts), settings.batch_size):
-            drawn = reverse_diffusion(
-                denoise,
-                {"caption_index": index[rows].repeat_interleave(count)},
-                [generator(seed, "prior noise", i) for seed in seeds[rows] for i in range(count)],
-                (self.embed_dim,),
-                self.prior_diffusion,
-                settings.prior,
-                device=self.device,
-            )
-            embeds = F.normalize(drawn * self.embed_std + self.embed_mean, dim=-1)
-            parts.append(_nearest(embeds.unflatten(0, (-1, count)), texts.embeds[index[rows]]))
+        with autocast(self.device, settings.precision):
+            # What the captions leave in the transformer is the same at every step.
+            memory = prior.read(texts.encodings, texts.embeds, texts.mask)
+
+            def denoise(
+                x_t: Tensor, t: Tensor, /, *, drop_mask: Tensor, caption_index: Tensor
+            ) -> Tensor:
+                return prior.denoise(x_t, t, memory, caption_index, drop_mask)
+
+            for rows in _slices(len(prompts), settings.batch_size):
+                candidates = [(seed, i) for seed in seeds[rows] for i in range(count)]
+                drawn = final(
+                    reverse_diffusion(
+                        denoise,
+                        {"caption_index": index[rows].repeat_interleave(count)},
+                        [generator(seed, "prior noise", i) for seed, i in candidates],
+                        self.embed_mean.shape,
+                        diffusion,
+                        settings.prior,
+                        device=self.device,
+                    )
+                )
+                embeds = F.normalize(drawn * self.embed_std + self.embed_mean, dim=-1)
+                parts.append(_nearest(embeds.unflatten(0, (-1, count)), texts.embeds[index[rows]]))
         return torch.cat(parts)
 
+    def denoise(
+        self,
+        image_embeds: Tensor,
+        prompts: Sequence[str] | None,
+        seeds: Sequence[int],
+        settings: Settings,
+        x_T: Tensor | None = None,
+    ) -> Iterator[Step]:
+        """Yields the steps by which one batch of pictures is painted; arguments as in `decode`.
+
+        Networks compute in the precision of the caller's autocast.
+        """
+        require_steps("sample.steps", settings.decoder, self.decoder_diffusion)
+        return reverse_diffusion(
+            self.decoder,
+            self._conditions(image_embeds, prompts),
+            [generator(seed, NOISE) for seed in seeds],
+            self.picture_shape,
+            self.decoder_diffusion,
+            settings.decoder,
+            device=self.device,
+            x_start_range=self._value_range(),
+            x_T=None if x_T is None else x_T.to(self.device),
+        )
+
+    def decode(
+        self,
+        image_embeds: Tensor,
+        prompts: Sequence[str] | None,
+        seeds: Sequence[int],
+        settings: Settings,
+        *,
+        progress: Progress = lambda count: None,
+    ) -> Pictures:
+        """Returns pictures (N, C, H, W) uint8, picture i painted from embedding i with seed i.
+
+        Args:
+            image_embeds: (N, D), unit norm: the prior's, or those of real pictures.
+            prompts: N captions, read only by a decoder with a caption encoder; None is no caption.
+            seeds: N seeds of the noise.
+            settings: how to paint.
+            progress: see `Progress`.
+
+        Raises:
+            UserError: as `read`, or more steps are asked for than the decoder has timesteps.
+        """
+        parts = []
+        with autocast(self.device, settings.precision):
+            for rows in _slices(len(seeds), settings.batch_size):
+                some = None if prompts is None else prompts[rows]
+                steps = self.denoise(image_embeds[rows], some, seeds[rows], settings)
+                parts.append(self.to_uint8(final(steps)))
+                progress(len(parts[-1]))
+        return np.concatenate(parts)
+
     def paint(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
-    ) -> npt.NDArray[np.uint8]:
-        """Returns pictures (N, C, H, W) uint8, one for each prompt and its seed."""
-        embeds = self.sample_prior(prompts, seeds, settings)
-        return self.decode(embeds, prompts, seeds, settings.decoder, settings.batch_size)
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: Settings,
+        progress: Progress = lambda count: None,
+    ) -> Pictures:
+        """Returns pictures (R, N, C, H, W) uint8, a row for each prompt, a column for each seed."""
+        every_prompt = [prompt for prompt in prompts for _ in seeds]
+        every_seed = [seed for _ in prompts for seed in seeds]
+        embeds = self.sample_prior(every_prompt, every_seed, settings)
+        painted = self.decode(embeds, every_prompt, every_seed, settings, progress=progress)
+        return painted.reshape(len(prompts), len(seeds), *self.picture_shape)
+
+    def paint_latent(self, latent: Latent, settings: Settings) -> Pictures:
+        """Returns the picture (C, H, W) uint8 of a latent, painted alone and without a caption.
+
+        Alone, because rounding depends on the batch: so a picture depends on its latent, the
+        settings and the decoder, and on nothing else, to the last bit.
+
+        Raises:
+            UserError: more steps are asked for than the decoder has timesteps.
+        """
+        with autocast(self.device, settings.precision):
+            return self.to_uint8(final(self.denoise_latent(latent, settings)))[0]
+
+    def denoise_latent(self, latent: Latent, settings: Settings) -> Iterator[Step]:
+        """Yields the steps, of a batch of one, by which `paint_latent` paints."""
+        x_T = None if latent.x_T is None else latent.x_T[None]
+        return self.denoise(latent.image_embed[None], None, [latent.seed], settings, x_T)
+
+    def to_uint8(self, images: Tensor) -> Pictures:
+        """Returns pictures (N, C, H, W) uint8 from the decoder's numbers."""
+        return self.normalisation.to_uint8(images.cpu()).numpy()
+
+    def _conditions(self, image_embeds: Tensor, prompts: Sequence[str] | None) -> dict[str, Tensor]:
+        """Returns what the decoder is given for N pictures, on the device, each (N, ...)."""
+        conditions = {"image_embeds": image_embeds.to(self.device)}
+        if self.decoder.conditioner.caption_encoder is None:
+            return conditions
+        if prompts is not None:
+            tokens, mask = trim_padding(*tokenize(prompts, self.text_length))
+        else:
+            tokens = torch.tensor([[START, END]]).repeat(len(image_embeds), 1)
+            mask = torch.ones_like(tokens, dtype=torch.bool)
+            conditions["text_drop_mask"] = mask[:, 0].to(self.device)
+        text = {"text_tokens": tokens.to(self.device), "text_mask": mask.to(self.device)}
+        return conditions | text
+
+    def _value_range(self) -> tuple[Tensor, Tensor]:
+        low, high = self.normalisation.value_range()
+        return low.to(self.device), high.to(self.device)
+
+    def _normalise(self, pictures: Pictures) -> Tensor:
+        return self.normalisation.normalise(torch.from_numpy(np.array(pictures)).to(self.device))
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    """Yields the slices of `size` that `total` rows fall into."""
+    return (slice(start, start + size) for start in range(0, total, size))
 
 
 def _nearest(candidates: Tensor, text_embeds: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from unclip.config.errors import UserError
 from unclip.serving.hosts import OnlyOwnNames
-from unclip.serving.studio import Studio
+from unclip.serving.page_requests import PageRequests
 
 FOLDER = Path(__file__).resolve().parent / "page"
 FILES = {
@@ -30,16 +30,18 @@ POLICY = (
 )
 
 
-def make_app(studio: Studio, notice: str, host: str) -> Starlette:
+def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
     """Returns the application.
 
     Args:
-        studio: paints.
+        requests: answers the page.
         notice: what paints, for the head of the page.
         host: the address or name that is listened on, which says by what names it may be asked for.
     """
-    facts = studio.facts() | {"notice": notice}
-    verbs = {name: getattr(studio, name) for name in ("paint", "vary", "interpolate", "trajectory")}
+    facts = requests.facts() | {"notice": notice}
+    verbs = {
+        name: getattr(requests, name) for name in ("paint", "vary", "interpolate", "trajectory")
+    }
 
     async def page(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")

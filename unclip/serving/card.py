@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from unclip.config.errors import UserError
-from unclip.config.layout import KINDS
+from unclip.config.layout import KINDS, Layout
 from unclip.core.artifacts import WEIGHTS, Artifact, load_artifact, weights_hash
 from unclip.params import load_params
 
-RECIPE, FIGURES, GRID, CARD = "params.yaml", "evaluate.json", "grid.png", "README.md"
+FIGURES, GRID, CARD = "evaluate.json", "grid.png", "README.md"
 
 TITLES = {"clip": "CLIP", "fashion_mnist": "Fashion-MNIST", "image_folder": "own pictures"}
 PRECISIONS = {2: "half", 4: "single"}  # by the bytes of a number
@@ -38,7 +38,7 @@ def model_card(folder: Path, usage: str) -> str:
     Raises:
         UserError: a network, its params or its figures are missing or damaged.
     """
-    params = load_params(folder / RECIPE)
+    params = load_params(Layout(folder).params)
     artifacts = {kind: load_artifact(folder / kind, kind) for kind in KINDS}
     prompt = artifacts["clip"].facts.get("prompts", [""])[0]
     title = TITLES.get(params.data.dataset, params.data.dataset)
@@ -52,7 +52,7 @@ def model_card(folder: Path, usage: str) -> str:
         "files": f"safetensors in {precision} precision, {megabytes:.1f} MB; nothing is pickled",
         "trained on": f"the training pictures of {title}, less {params.data.val_fraction:.0%} for "
         "validation",
-        "recipe": f"[params.yaml]({RECIPE}), `dvc repro`",
+        "recipe": "[params.yaml](params.yaml), `dvc repro`",
     }
     return "\n".join(
         [
@@ -112,7 +112,7 @@ def _figures(path: Path, *, rounded: bool) -> list[str]:
         "",
         f"All of them are in [evaluate.json]({FIGURES}). Distances are in the features of a judge "
         "trained",
-        "on the same data set; they can not be compared with distances in other features.",
+        "on the same data set; they cannot be compared with distances in other features.",
     ]
 
 

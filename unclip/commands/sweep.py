@@ -1,0 +1,47 @@
+"""`python cli.py sweep`: one trained system over a range of guidance, steps and samplers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FEWEST = 10  # pictures that a Fréchet distance can be of
+
+
+def sweep(
+    num: Annotated[int, typer.Option(min=FEWEST, help="Pictures of each setting.")] = 300,
+    guidance: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0, max=100, help="A guidance to try, once for each; by default 1, 1.5, 2, 3 and 5."
+        ),
+    ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="A number of steps to try, once for each; by default 4, 8, 16, 32 and 64."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, plots and grids.")] = Path(
+        "samples/sweep"
+    ),
+) -> None:
+    """Paint the same captions and noise over guidance, steps and samplers, and judge each setting.
+
+    Uses the networks, the judge and the params.yaml of this folder. Everything is judged against
+    validation pictures, so that a setting is chosen without the test pictures.
+
+    Example: `python cli.py sweep --num 300 --guidance 1 --guidance 2`
+    """
+    from unclip.commands.common import make_folder, require_trained
+    from unclip.config.layout import Layout
+
+    require_trained(None)
+    make_folder(out)
+    from unclip.evaluation.sweep import Sweep
+    from unclip.painting.options import recipe_of
+
+    swept = Sweep.of(Layout(), recipe_of(Path()).sample, num, out)
+    swept.guidance(guidance or [1.0, 1.5, 2.0, 3.0, 5.0])
+    swept.steps(steps or [4, 8, 16, 32, 64])
+    typer.echo(f"{out}: guidance.png and steps.png, their tables (.csv) and grids")
