@@ -1,10 +1,9 @@
 """Options that commands share. Nothing here imports torch or numpy: `--help` is instant."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from click import Choice
 
 from unclip.diffusion.samplers import SAMPLERS
 from unclip.painting.options import INVERSION_STEPS
@@ -40,9 +39,11 @@ PriorGuidance = Annotated[
     float | None, typer.Option(min=0, max=100, help="Guidance of the prior; 1 is off.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps of the decoder.")]
-Sampler = Annotated[
-    str | None, typer.Option(click_type=Choice(list(SAMPLERS)), help="Sampler of the decoder.")
-]
+if TYPE_CHECKING:
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
+Sampler = Annotated[SamplerName | None, typer.Option(help="Sampler of the decoder.")]
 Frames = Annotated[int, typer.Option(min=2, max=64, help="Pictures on the way, ends included.")]
 Invert = Annotated[
     bool,
