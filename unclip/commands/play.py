@@ -85,8 +85,7 @@ def _notice(rev: str | None, folder: Path, is_shipped: bool) -> str:
 def _serve(listener: socket.socket, host: str, unclip: "UnCLIP", notice: str) -> None:
     import uvicorn
 
-    from unclip.serving.app import make_app
-    from unclip.serving.hosts import OWN_NAMES
+    from unclip.serving.app import OWN_NAMES, make_app
     from unclip.serving.page_requests import PageRequests
 
     app = make_app(PageRequests(unclip), notice, host)

@@ -7,12 +7,12 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from unclip.config.errors import UserError
-from unclip.serving.hosts import OnlyOwnNames
 from unclip.serving.page_requests import PageRequests
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -22,6 +22,7 @@ FILES = {
     "page.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 30_000_000  # of a request: a photograph in base64, twice
 # The browser itself keeps the page from talking to anyone but us.
 POLICY = (
@@ -71,7 +72,7 @@ def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
             Route("/ask/{verb}", answer, methods=["POST"]),
             Route("/{name}", page),
         ],
-        middleware=[Middleware(OnlyOwnNames, host=host)],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host))],
     )
 
 
@@ -79,7 +80,7 @@ async def _read_json(request: Request) -> Any:
     """Returns the JSON of a request.
 
     Raises:
-        UserError: it is none, or too much. JSON alone is taken: a page of somebody else's can not
+        UserError: it is none, or too much. JSON alone is taken: a page of somebody else's cannot
             send that here without being asked for leave first.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
@@ -95,3 +96,12 @@ async def _read_json(request: Request) -> Any:
         return json.loads(bytes(content))
     except (ValueError, RecursionError):
         raise UserError("the request: is not JSON; expected an object with what is asked") from None
+
+
+def allowed_hosts(host: str) -> list[str]:
+    """Returns the names by which the server may be asked for, by the address it listens on.
+
+    A page of somebody else's can have its name led to this machine (DNS rebinding), but then the
+    browser asks by that name. Where others may come in, so may every name.
+    """
+    return [*OWN_NAMES, "[::1]"] if host in OWN_NAMES else ["*"]

@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unclip.config.errors import UserError
 from unclip.config.layout import KINDS, Layout
-from unclip.core.artifacts import WEIGHTS, Artifact, load_artifact, weights_hash
+from unclip.core.artifacts import WEIGHTS, load_artifact, weights_hash
 from unclip.params import load_params
 
 FIGURES, GRID, CARD = "evaluate.json", "grid.png", "README.md"
 
 TITLES = {"clip": "CLIP", "fashion_mnist": "Fashion-MNIST", "image_folder": "own pictures"}
-PRECISIONS = {2: "half", 4: "single"}  # by the bytes of a number
 # Each figure as it is called, by its key, beside what real pictures reach, with its digits.
 ROWS = (
     ("the judge sees what the caption says", "joint_accuracy", "judge_real_accuracy", 3),
@@ -25,6 +23,39 @@ ROWS = (
     ("diversity within a caption", "diversity", "diversity_ceiling", 3),
     ("nearer to a training picture than 99 % of real ones", "memorised", "", 3),
 )
+CARD_TEXT = """\
+# {title}: a small unCLIP
+
+Paints {size} × {size} pictures from captions such as "{prompt}".
+
+{usage}
+
+{picture}| | |
+|---|---|
+{networks}
+| files | safetensors in {precision} precision, {megabytes:.1f} MB; nothing is pickled |
+| trained on | the training pictures of {title}, less {val_fraction:.0%} for validation |
+| made by | [params.yaml](params.yaml), `dvc repro` |
+
+## Figures
+
+{figures}
+
+## What it is not
+
+It knows the captions of its data set and their words, and nothing else of the world. Other prompts
+paint something; the command line names the words that it never saw.
+"""
+FIGURES_TEXT = """\
+Of {count} pictures, one seed{rounded}; ± is the 95 %
+margin. Every figure stands beside what real test pictures reach.
+
+| | painted | real |
+|---|---|---|
+{rows}
+
+All of them are in [evaluate.json](evaluate.json). Distances are in the features of a judge trained
+on the same data set; they cannot be compared with distances in other features."""
 
 
 def model_card(folder: Path, usage: str) -> str:
@@ -36,84 +67,43 @@ def model_card(folder: Path, usage: str) -> str:
         usage: how to paint with it, in Markdown.
 
     Raises:
-        UserError: a network, its params or its figures are missing or damaged.
+        UserError: a network or its params are missing or damaged.
     """
     params = load_params(Layout(folder).params)
-    artifacts = {kind: load_artifact(folder / kind, kind) for kind in KINDS}
-    prompt = artifacts["clip"].facts.get("prompts", [""])[0]
-    title = TITLES.get(params.data.dataset, params.data.dataset)
-    size = params.data.image_size
-    bytes_of_number = {kind: _bytes_of_number(folder, artifacts[kind]) for kind in KINDS}
-    precision = PRECISIONS[max(bytes_of_number.values())]
-    megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    picture = ["![Painted from captions](grid.png)", ""] if (folder / GRID).exists() else []
-    facts = {
-        **{TITLES.get(kind, kind): _network(folder, artifacts[kind]) for kind in KINDS},
-        "files": f"safetensors in {precision} precision, {megabytes:.1f} MB; nothing is pickled",
-        "trained on": f"the training pictures of {title}, less {params.data.val_fraction:.0%} for "
-        "validation",
-        "recipe": "[params.yaml](params.yaml), `dvc repro`",
-    }
-    return "\n".join(
-        [
-            f"# {title}: a small unCLIP",
-            "",
-            f'Paints {size} × {size} pictures from captions such as "{prompt}".',
-            "",
-            usage.strip(),
-            "",
-            *picture,
-            "| | |",
-            "|---|---|",
-            *(f"| {name} | {fact} |" for name, fact in facts.items()),
-            "",
-            "## Figures",
-            "",
-            *_figures(folder / FIGURES, rounded=precision == "half"),
-            "",
-            "## What it is not",
-            "",
-            "It knows the captions of its data set and their words, and nothing else of the world. "
-            "Other prompts",
-            "paint something; the command line names the words that it never saw.",
-            "",
-        ]
+    networks, is_half, prompt = [], True, ""
+    for kind in KINDS:
+        artifact = load_artifact(folder / kind, kind)
+        prompt = prompt or artifact.facts["prompts"][0]
+        count = sum(tensor.numel() for tensor in artifact.weights.values())
+        is_half &= (folder / kind / WEIGHTS).stat().st_size < 3 * count
+        name = TITLES.get(kind, kind)
+        networks.append(
+            f"| {name} | {count:,} parameters, SHA-256 `{weights_hash(folder / kind)}` |"
+        )
+    return CARD_TEXT.format(
+        title=TITLES.get(params.data.dataset, params.data.dataset),
+        size=params.data.image_size,
+        prompt=prompt,
+        usage=usage.strip(),
+        picture="![Painted from captions](grid.png)\n\n" if (folder / GRID).exists() else "",
+        networks="\n".join(networks),
+        precision="half" if is_half else "single",
+        megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
+        val_fraction=params.data.val_fraction,
+        figures=_figures(folder / FIGURES, is_half),
     )
 
 
-def _network(folder: Path, artifact: Artifact) -> str:
-    numbers = sum(tensor.numel() for tensor in artifact.weights.values())
-    return f"{numbers:,} parameters, SHA-256 `{weights_hash(folder / artifact.kind)}`"
-
-
-def _bytes_of_number(folder: Path, artifact: Artifact) -> int:
-    """Returns how many bytes a weight takes in its file, which has little else in it."""
-    numbers = sum(tensor.numel() for tensor in artifact.weights.values())
-    size = (folder / artifact.kind / WEIGHTS).stat().st_size
-    return 2 if size < 3 * numbers else 4
-
-
-def _figures(path: Path, *, rounded: bool) -> list[str]:
-    """Returns the lines on how good it is; `rounded` if the weights were better when judged."""
+def _figures(path: Path, is_half: bool) -> str:
+    """Returns how good it is; in half precision the weights were better when judged."""
     if not path.exists():
-        return ["Nobody has judged what it paints: `dvc repro` does."]
-    figures = _read(path)
-    count = figures.get("num_samples", "some")
-    told = f"Of {count} pictures, one seed"
-    if rounded:
-        told += ", before the weights were rounded to half precision"
-    return [
-        f"{told}; ± is the 95 %",
-        "margin. Every figure stands beside what real test pictures reach.",
-        "",
-        "| | painted | real |",
-        "|---|---|---|",
-        *(_row(figures, *row) for row in ROWS if row[1] in figures),
-        "",
-        f"All of them are in [evaluate.json]({FIGURES}). Distances are in the features of a judge "
-        "trained",
-        "on the same data set; they cannot be compared with distances in other features.",
-    ]
+        return "Nobody has judged what it paints: `dvc repro` does."
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    return FIGURES_TEXT.format(
+        count=figures.get("num_samples", "some"),
+        rounded=", before the weights were rounded to half precision" if is_half else "",
+        rows="\n".join(_row(figures, *row) for row in ROWS if row[1] in figures),
+    )
 
 
 def _row(figures: dict[str, Any], name: str, key: str, real: str, digits: int) -> str:
@@ -123,14 +113,3 @@ def _row(figures: dict[str, Any], name: str, key: str, real: str, digits: int) -
     reached = f"{figures[real]:.{digits}f}" if real in figures else "–"
     # Of real pictures as many are so near by what the figure means.
     return f"| {name} | {painted} | {'0.010' if key == 'memorised' else reached} |"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        return dict(figures)
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{path}: not readable as JSON; expected figures by their names; run "
-            "`dvc repro`, which writes it anew"
-        ) from None
