@@ -1,5 +1,6 @@
 """The command line of unCLIP Lab: `python cli.py --help`."""
 
+import io
 import sys
 
 import typer
@@ -37,6 +38,9 @@ def main() -> None:
     """Runs the command line; what the user can mend ends in one line and status 1."""
     from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # cp1252 has no ← and no 猫
     try:
         app()
     except UserError as error:

@@ -59,15 +59,19 @@ def raw_data_dir() -> Path:
 
 
 def num_threads() -> int:
-    """Returns the CPU threads of a stage: the physical cores, never what is free of them.
+    """Returns the CPU threads of a stage: the cores it may use, never what is free of them.
 
-    Sums of floats depend on how they are split, so a count that followed the load would change
-    the bytes of a checkpoint.
+    These are the physical cores, less those that affinity or a container's quota withholds; where
+    OMP_NUM_THREADS says otherwise, that is followed, unless a launcher of several processes set it.
+    Sums of floats depend on how they are split, so a count that followed the load would change the
+    bytes of a checkpoint.
     """
-    import psutil
+    from joblib import cpu_count
 
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return _whole_number("threads", cores)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0 and "LOCAL_WORLD_SIZE" not in os.environ:
+        return _whole_number("threads", int(asked))
+    return _whole_number("threads", cpu_count(only_physical_cores=True))
 
 
 def num_processes() -> int:
