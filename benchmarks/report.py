@@ -1,38 +1,24 @@
-"""What a run of the benchmarks found: tables of raw figures, bars they are held against, and JSON.
+"""What a run found: tables of raw figures as JSON, and as Markdown for people.
 
 The JSON keeps figures as they were measured; how one is shown stands beside it, in its column.
 """
 
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+import psutil
 
+from unclip.config.settings import num_threads
 
-@dataclass(frozen=True)
-class Column:
-    """How one figure of every row is shown.
-
-    Attributes:
-        key: of the rows.
-        heading: with the unit, if it has one.
-        form: format string for a number; text is shown as it is.
-    """
-
-    key: str
-    heading: str
-    form: str = "{}"
-
-    def show(self, row: Row) -> str:
-        """Returns the cell of a row; a dash where nothing was measured."""
-        value = row.get(self.key)
-        if value is None:
-            return "–"
-        return value if isinstance(value, str) else self.form.format(value)
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,98 +27,87 @@ class Table:
 
     Attributes:
         title: what is compared.
-        columns: what is shown of a row.
-        rows: raw figures: seconds, bytes, floating-point operations.
+        columns: key of the rows -> heading, with the unit, and format of a number.
+        rows: raw figures: seconds, floating-point operations.
         note: how it was measured.
     """
 
     title: str
-    columns: Sequence[Column]
+    columns: Mapping[str, Sequence[str]]
     rows: Sequence[Row]
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A figure and the limit it is held against.
+def describe_machine() -> dict[str, Any]:
+    """Returns where, when and by which command figures are measured; memory in bytes."""
+    import torch
 
-    Attributes:
-        name: what is measured.
-        value: as measured.
-        limit: the worst that is good enough.
-        at_least: True where more is better, False where less is.
-        unit: "×", "s" or "%"; for "%" value and limit are shares, 1 being the whole.
+    return {
+        "processor": _processor(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": psutil.cpu_count(logical=False),
+        "threads": num_threads(),
+        "memory": psutil.virtual_memory().total,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "diffusers": version("diffusers"),
+        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
+        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+    }
+
+
+def _processor() -> str:
+    """Returns the processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def add_section(folder: Path, name: str, tables: Sequence[Table]) -> str:
+    """Puts a section in the place of the last one of its name, in JSON and Markdown.
+
+    Args:
+        folder: for benchmarks.json and benchmarks.md; other sections in them are kept.
+        name: of the section.
+        tables: what was found.
+
+    Returns:
+        The section in Markdown.
     """
-
-    name: str
-    value: float
-    limit: float
-    at_least: bool
-    unit: str
-
-    @property
-    def is_met(self) -> bool:
-        """Returns whether the figure is good enough."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "benchmarks.json"
+    sections = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections[name] = {"machine": describe_machine(), "tables": [asdict(table) for table in tables]}
+    path.write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    texts = {name: to_markdown(name, **section) for name, section in sections.items()}
+    (folder / "benchmarks.md").write_text("\n".join(texts.values()), encoding="utf-8")
+    return texts[name]
 
 
-@dataclass(frozen=True)
-class Section:
-    """What one benchmark found, and where and when.
-
-    Attributes:
-        name: training, sampling, stages or growth.
-        environment: see `environment.describe`.
-        tables: the figures.
-        bars: the limits.
-        figure: name of a picture beside the JSON; "" is none.
-    """
-
-    name: str
-    environment: dict[str, Any]
-    tables: Sequence[Table] = ()
-    bars: Sequence[Bar] = ()
-    figure: str = ""
-
-
-@dataclass
-class Report:
-    """All that was found; a section keeps its place until it is measured again."""
-
-    sections: dict[str, Section] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Returns the report as JSON; `from_json` gives it back."""
-        content = {name: asdict(section) for name, section in self.sections.items()}
-        return json.dumps({"sections": content}, indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """Returns the report that `to_json` wrote."""
-        return cls({name: _section(raw) for name, raw in json.loads(text)["sections"].items()})
-
-    @classmethod
-    def at(cls, path: Path) -> "Report":
-        """Returns the report in a file, or an empty one where there is no file."""
-        return cls.from_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
-
-    def write(self, path: Path) -> None:
-        """Writes the JSON, whole or not at all."""
-        write_text(path, self.to_json())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
-def _section(raw: dict[str, Any]) -> Section:
-    tables = [
-        Table(t["title"], [Column(**c) for c in t["columns"]], t["rows"], t["note"])
-        for t in raw["tables"]
+def to_markdown(name: str, machine: Row, tables: Iterable[Row]) -> str:
+    """Returns a section of the JSON in Markdown, under a heading of the second level."""
+    where = machine["accelerator"] or machine["processor"]
+    lines = [
+        f"## {name.capitalize()}\n",
+        f"*{where}, {machine['cores']} cores, {machine['threads']} threads,",
+        f"{machine['memory'] / 2**30:.0f} GiB, torch {machine['torch']}, {machine['date']}:",
+        f"`{machine['command']}`*\n",
     ]
-    bars = [Bar(**bar) for bar in raw["bars"]]
-    return Section(raw["name"], raw["environment"], tables, bars, raw["figure"])
+    for table in tables:
+        headings = [heading for heading, _ in table["columns"].values()]
+        lines += [f"### {table['title']}\n", _line(headings)]
+        lines += [_line("---" if i == 0 else "--:" for i in range(len(headings)))]
+        for row in table["rows"]:
+            shown = table["columns"].items()
+            lines.append(_line(_cell(row.get(key), form) for key, (_, form) in shown))
+        lines += ["", f"{table['note']}\n"] if table["note"] else [""]
+    return "\n".join(lines)
+
+
+def _cell(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,122 +1,96 @@
-"""Temporary workspaces with everything a stage reads: drawn pictures, networks with first weights.
+"""Temporary workspaces: drawn pictures, and networks that have learned for a single step.
 
-What a network has learned changes no time, so nothing is trained here.
+What a network has learned changes no time.
 """
 
-from dataclasses import asdict
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 import yaml
-from accelerate import PartialState
 
-from stages import prepare, train_clip, train_decoder, train_judge, train_prior
 from unclip.config.layout import Layout
 from unclip.config.yaml12 import load_yaml
-from unclip.core.artifacts import Artifact, save_artifact, weights_hash
-from unclip.core.device import Machine
-from unclip.core.seeding import generator
-from unclip.data.prepared import Prepared
-from unclip.params import Params, validate_params
+from unclip.params import validate_params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "params.yaml"
 TUTORIAL = REPOSITORY / "recipes" / "fashion_mnist.yaml"
 FEWEST = 64  # pictures of a split, by params.py
+ONE_STEP = {"train_steps": 1, "warmup_steps": 0, "val_every": 1, "val_pictures": 2}
 
-Changes = dict[str, dict[str, Any]]
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured; as it stands, what docs/performance.md needs.
+
+    Attributes:
+        rounds: turns of each contender.
+        turn_seconds: about how long a turn lasts; at least one unit of work.
+        pictures: of the data set.
+        large_recipe: params of the large networks: the tutorial's UNet, about 15 M parameters.
+        large_batch: pictures of its training step.
+        sampling_steps: steps of the decoder that are compared.
+        paint_batches: pictures painted at once.
+        naive_steps: of the naive sampling's 1000; the rest is taken to last as long.
+    """
+
+    rounds: int = 7
+    turn_seconds: float = 2.0
+    pictures: int = 2400
+    large_recipe: Path = TUTORIAL
+    large_batch: int = 32
+    sampling_steps: tuple[int, ...] = (5, 10, 25, 50, 250)
+    paint_batches: tuple[int, ...] = (1, 10, 50, 200)
+    naive_steps: int = 20
 
 
-def changed_params(recipe: Path, pictures: int, changes: Changes | None = None) -> Params:
-    """Returns the params of a recipe, on the built-in data set.
+USUAL = Scale()
+QUICK = Scale(
+    rounds=1,
+    turn_seconds=0.0,
+    pictures=320,
+    large_recipe=SHIPPED,
+    large_batch=4,
+    sampling_steps=(2,),
+    paint_batches=(1, 4),
+    naive_steps=2,
+)
+
+
+def make_workspaces(folder: Path, scale: Scale) -> tuple[Path, Path]:
+    """Returns two new workspaces below a folder: of the shipped and of the large networks."""
+    return (
+        _make(folder / "shipped", SHIPPED, scale.pictures),
+        _make(folder / "large", scale.large_recipe, scale.pictures, scale.large_batch),
+    )
+
+
+def _make(root: Path, recipe: Path, pictures: int, decoder_batch: int | None = None) -> Path:
+    """Returns a workspace in which steps can be timed and pictures painted.
 
     Args:
-        recipe: a YAML file with all params.
+        root: a folder to be made.
+        recipe: a YAML file with all params; its data set becomes the built-in one.
         pictures: for training and validation together; the other splits hold a quarter as many.
-        changes: values by section.
-
-    Raises:
-        UserError: the params are not valid.
+        decoder_batch: pictures of the decoder's training step; None is the recipe's number.
     """
+    from stages import prepare, train_clip, train_decoder, train_prior
+
     raw = load_yaml(recipe.read_text(encoding="utf-8"))
     others = max(FEWEST, pictures // 4)
-    raw["data"] |= {
-        "dataset": "shapes",
-        "shapes": {
-            "num_objects": 1,
-            "num_train": pictures,
-            "num_test": others,
-            "num_judge": others,
-        },
-    }
-    for section, values in (changes or {}).items():
-        raw[section] |= values
-    return validate_params(raw, where=recipe.name)
-
-
-def write_params(folder: Path, params: Params) -> Layout:
-    """Returns the layout of a folder with params, dvc.yaml and the code that it names.
-
-    Enough for a stage to run there; the code is linked, so that it need not be compiled again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(params.model_dump(), sort_keys=False)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
-    (folder / "dvc.yaml").write_bytes((REPOSITORY / "dvc.yaml").read_bytes())
-    for name in ("stages", "unclip"):
-        (folder / name).symlink_to(REPOSITORY / name, target_is_directory=True)
-    return Layout(folder)
-
-
-def make_workspace(folder: Path, params: Params) -> Layout:
-    """Returns the layout of a workspace in which every stage can run and pictures be painted."""
-    layout = write_params(folder, params)
+    raw["data"]["dataset"] = "shapes"
+    raw["data"]["shapes"] |= {"num_train": pictures, "num_test": others, "num_judge": others}
+    for section in ("clip", "prior", "decoder", "judge"):
+        raw[section] |= ONE_STEP
+    raw["decoder"] |= {"paint_every": 1, "paint_steps": 1}
+    raw["decoder"]["batch_size"] = decoder_batch or raw["decoder"]["batch_size"]
+    params, layout = validate_params(raw, where=recipe.name), Layout(root)
+    root.mkdir(parents=True)
+    layout.params.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    os.environ["UNCLIP_TRACKING"] = "off"
     prepare.run(layout, params.clip, params.data)
-    write_untrained(layout, params)
-    return layout
-
-
-def write_untrained(layout: Layout, params: Params) -> None:
-    """Writes all networks with their first weights, and random embeddings, of prepared data."""
-    machine = Machine("cpu", "fp32", PartialState(cpu=True))
-    data = Prepared(layout.prepared)
-    clip = train_clip.Task.of(layout, params.clip, machine)
-    facts: dict[str, Any] = {"dataset": data.name, "prompts": data.prompts, "words": []}
-    artifact = Artifact("clip", clip.config, clip.new_model().state_dict(), facts)
-    save_artifact(layout.model("clip"), artifact)
-    _write_embeddings(layout, data, params.clip.embed_dim, params.clip.text_dim, clip.mask)
-
-    inputs = {"clip": weights_hash(layout.model("clip"))}
-    prior = train_prior.Task.of(layout, params.prior, machine)
-    facts = {"embed_mean": prior.mean.tolist(), "embed_std": prior.std.tolist()}
-    _save(layout, "prior", prior, facts | {"diffusion": asdict(prior.diffusion)}, inputs)
-    decoder = train_decoder.Task.of(layout, params.decoder, machine)
-    facts = {"mean": data.mean, "std": data.std, "diffusion": asdict(decoder.diffusion)}
-    _save(layout, "decoder", decoder, facts, inputs)
-    _save(layout, "judge", train_judge.Task.of(layout, params.judge, machine), {}, {})
-
-
-def _save(layout: Layout, kind: str, task: Any, facts: dict[str, Any], inputs: Any) -> None:
-    artifact = Artifact(kind, task.config, task.new_model().state_dict(), facts, inputs)
-    save_artifact(layout.model(kind), artifact)
-
-
-def _write_embeddings(
-    layout: Layout, data: Prepared, embed_dim: int, text_dim: int, mask: torch.Tensor
-) -> None:
-    """Writes unit vectors where CLIP would have put its own."""
-    draws = generator(0, "benchmark embeddings")
-    arrays: dict[str, torch.Tensor] = {}
-    counts = {"captions": len(data.captions)}
-    counts |= {split: data.counts[split] for split in ("train", "val", "test")}
-    for name, count in counts.items():
-        vectors = torch.randn(count, embed_dim, generator=draws)
-        arrays[name] = F.normalize(vectors, dim=-1)
-    encodings = torch.randn(*mask.shape, text_dim, generator=draws)
-    arrays |= {"caption_encodings": encodings * mask[..., None], "caption_mask": mask}
-    layout.embeddings.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(layout.embeddings / f"{name}.npy", array.numpy())
+    train_clip.run(layout, params.clip)
+    train_prior.run(layout, params.prior)
+    train_decoder.run(layout, params.decoder)
+    return root

@@ -11,7 +11,7 @@ import yaml
 REPO = Path(__file__).resolve().parent.parent
 # All that the set-up may ask of a machine, apart from Python.
 COMMANDS = """
-    awk cat chmod cmp cp dirname du git grep make mkdir rm sed sh sleep
+    awk cat chmod cmp cp cut dirname du git grep make mkdir rm sed sh sleep
 """
 
 # Stands in for a Python of any version: builds a hollow .venv, notes each call of pip, and answers

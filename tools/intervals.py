@@ -5,90 +5,60 @@
 Experiments whose values differ in nothing but seeds are one row.
 """
 
-import csv
-import statistics
+import io
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import yaml
+from scipy.special import stdtrit  # quantiles of Student's t
 
 PARAMS = Path("params.yaml")
-# 97.5 % quantiles of Student's t distribution with 1, 2, … degrees of freedom.
-STUDENT_T = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-
-Row = Mapping[str, str]
-Values = tuple[tuple[str, str], ...]
 
 
-def interval(figures: list[float]) -> str:
-    """Return the mean, and the half width of its 95 % interval where there are two or more."""
-    mean, count = statistics.fmean(figures), len(figures)
-    if count == 1:
-        return f"{mean:.4g}"
-    t = STUDENT_T[min(count - 1, len(STUDENT_T)) - 1]  # of 31 and more: a little too wide
-    return f"{mean:.4g} ± {t * statistics.stdev(figures) / count**0.5:.2g}"
+def interval(figures: pd.Series) -> str:
+    """Returns the mean, and the half width of its 95 % interval where there are two or more."""
+    if len(figures) < 2:
+        return f"{figures.mean():.4g}" if len(figures) else "-"  # queued, running or failed
+    half = stdtrit(len(figures) - 1, 0.975) * figures.sem()
+    return f"{figures.mean():.4g} ± {half:.2g}"
 
 
-def groups(rows: Iterable[Row], sections: Iterable[str]) -> dict[Values, list[Row]]:
-    """Return the experiments by all values that are no seed.
+def table(experiments: pd.DataFrame, sections: list[str], figures: list[str]) -> pd.DataFrame:
+    """Returns a row for each group: the values that differ, how many seeds, intervals.
 
     Args:
-        rows: of the table; commits and the workspace are left out.
+        experiments: a row each, everything as text.
         sections: of params.yaml.
+        figures: names of columns.
     """
-    prefixes = tuple(f"{section}." for section in sections)
-    found = defaultdict(list)
-    for row in rows:
-        if row["typ"].startswith("branch_"):
-            values = [
-                (name, value)
-                for name, value in row.items()
-                if name.startswith(prefixes) and not name.endswith(".seed")
-            ]
-            found[tuple(values)].append(row)
-    return found
-
-
-def table(by_values: Mapping[Values, list[Row]], figures: list[str]) -> list[list[str]]:
-    """Return a heading and a line for each group: the values that differ, how many, intervals."""
-    first = next(iter(by_values))
-    places = [i for i in range(len(first)) if len({values[i][1] for values in by_values}) > 1]
-    lines = [[*(first[i][0] for i in places), "seeds", *figures]]
-    for values, rows in sorted(by_values.items()):
-        known = [row for row in rows if all(row[figure] for figure in figures)]
-        cells = (
-            [interval([float(row[figure]) for row in known]) for figure in figures]
-            if known
-            else ["-"] * len(figures)  # queued, running or failed
-        )
-        lines.append([*(values[i][1] for i in places), str(len(known)), *cells])
-    return lines
+    values = experiments.columns[experiments.columns.str.startswith(tuple(sections))]
+    differing = [
+        name
+        for name in values
+        if not name.endswith(".seed") and experiments[name].nunique(dropna=False) > 1
+    ]
+    lines = []
+    for (_, *group), members in experiments.groupby([lambda _: 0, *differing], dropna=False):
+        known = members[figures].dropna().astype(float)
+        lines.append([*group, len(known), *(interval(known[name]) for name in figures)])
+    return pd.DataFrame(lines, columns=[*differing, "seeds", *figures])
 
 
 def main() -> None:
     """Print the table."""
-    rows, figures = list(csv.DictReader(sys.stdin)), sys.argv[1:]
-    columns = list(rows[0]) if rows else []
-    if not figures or not set(figures) <= set(columns) or "typ" not in columns:
-        unknown = [name for name in figures if name not in columns] or ["no figure"]
+    rows, figures = pd.read_csv(io.StringIO(sys.stdin.read() or "typ"), dtype=str), sys.argv[1:]
+    if not figures or not set(figures) <= set(rows):
+        unknown = [name for name in figures if name not in rows] or ["no figure"]
         sys.exit(
             f"{unknown[0]}: not in the table; run `dvc exp show --csv | python tools/intervals.py "
             "FIGURE …` with figures of metrics/headline.json"
         )
-    by_values = groups(rows, yaml.safe_load(PARAMS.read_text(encoding="utf-8")))
-    if not by_values:
+    experiments = rows[rows["typ"].str.startswith("branch_")]
+    if experiments.empty:
         sys.exit("no experiments in the table; `dvc exp run` makes one")
-    lines = table(by_values, figures)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    sections = [f"{name}." for name in yaml.safe_load(PARAMS.read_text(encoding="utf-8"))]
+    print(table(experiments, sections, figures).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -12,19 +12,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 
-def read_requirements(path: Path) -> list[str]:
-    """Every requirement of the project in `path`, in the order written, extras last."""
-    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    return [*project["dependencies"], *(line for extra in extras for line in extra)]
-
-
 def is_installed(requirement: str) -> bool:
-    """Whether the package is there in any version; pip judges the versions."""
-    match = re.match(r"[\w.-]+", requirement)
-    assert match, f"not a requirement: {requirement!r}"
+    """Returns whether the package is there in any version; pip judges the versions."""
     try:
-        distribution(match.group())
+        distribution(re.split(r"[^\w.-]", requirement)[0])
     except PackageNotFoundError:
         return False
     return True
@@ -34,12 +25,13 @@ def main() -> None:
     """Print the list, or check it."""
     path = Path(__file__).resolve().parent.parent / "pyproject.toml"
     try:
-        requirements = read_requirements(path)
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
         sys.exit(f"{path.name}: {error}; expected a [project] table with its dependencies")
+    lines = sum(project.get("optional-dependencies", {}).values(), project["dependencies"])
     if "--check" not in sys.argv[1:]:
-        print("\n".join(requirements))
-    elif missing := [line for line in requirements if not is_installed(line)]:
+        print("\n".join(lines))
+    elif missing := [line for line in lines if not is_installed(line)]:
         sys.exit(f"not installed: {', '.join(missing)}")
 
 

@@ -23,17 +23,12 @@ stop() {
 
 prepare_git() {
     command -v git >/dev/null || stop "git is not installed, and DVC needs it"
-    if ! answer=$(LC_ALL=C git rev-parse --git-dir 2>&1); then
-        case $answer in
-        *"not a git repository"*) stop "DVC needs a git repository, and this folder is none:" \
-            "run 'git init', then the same make again" ;;
-        *) stop "git can not read this folder: $answer" ;;
-        esac
-    fi
+    answer=$(git rev-parse --git-dir 2>&1) ||
+        stop "DVC needs a git repository (git init makes one), and git says: $answer"
     # `dvc exp run` makes commits, and fails half-way without a name and an e-mail address.
-    if [ -z "$(git config user.name)" ] || [ -z "$(git config user.email)" ]; then
-        [ -n "$(git config user.name)" ] || git config user.name "unCLIP Lab"
-        [ -n "$(git config user.email)" ] || git config user.email "unclip-lab@localhost"
+    if ! git config user.name >/dev/null || ! git config user.email >/dev/null; then
+        git config user.name >/dev/null || git config user.name "unCLIP Lab"
+        git config user.email >/dev/null || git config user.email "unclip-lab@localhost"
         say "git knew no full identity, which 'dvc exp run' needs; in this repository alone it is now" \
             "\"$(git config user.name) <$(git config user.email)>\" (change: git config user.name NAME)"
     fi
@@ -47,13 +42,10 @@ version_of() {
         2>/dev/null
 }
 
-# Sets `base` to a Python that is new enough, or stops.
+# Sets `base` to a Python that is new enough, and `version` to its version, or stops.
 find_python() {
-    if [ -n "${PYTHON:-}" ]; then
-        set -- "$PYTHON"
-    else
-        set -- python3 python3.14 python3.13 python3.12 python3.11 python
-    fi
+    set -- python3 python3.14 python3.13 python3.12 python3.11 python
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
     found=
     for base in "$@"; do
         if version=$(version_of "$base"); then
@@ -69,8 +61,9 @@ find_python() {
 
 remembered_index() { sed -n 's/^--extra-index-url //p' "$wanted" 2>/dev/null || true; }
 
-# Fails, with the reason in `reason`, where .venv can be neither used nor completed.
-usable() {
+# Sets `reason` to why .venv can be neither used nor completed; empty where it can.
+judge_venv() {
+    reason=
     if [ ! -d .venv ]; then
         reason="there is none yet"
     elif ! version=$(version_of "$python"); then
@@ -79,19 +72,9 @@ usable() {
         reason="it is incomplete, or was made in another folder"
     elif [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$version" ]; then
         reason="before: $version"
-    elif [ -f "$wanted" ] && [ -n "${TORCH_INDEX:-}" ] && [ "$TORCH_INDEX" != "$(remembered_index)" ]; then
+    elif [ -f "$wanted" ] && [ "$index" != "$(remembered_index)" ]; then
         reason="another torch build is asked for"
-    else
-        return 0
     fi
-    return 1
-}
-
-list_wanted() {
-    {
-        [ -z "$index" ] || say "--extra-index-url $index"
-        "$python" tools/requirements.py
-    } >"$wanted"
 }
 
 show_progress() {
@@ -100,54 +83,46 @@ show_progress() {
     # which a pipe behind us would otherwise wait for.
     while sleep 15 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
         seconds=$((seconds + 15))
-        say "  $seconds s, $(du -sk .venv 2>/dev/null | awk '{ printf "%.1f GB", $1 / 1e6 }') in .venv"
+        say "  $seconds s, $(du -sh .venv | cut -f1) in .venv"
     done
 }
 
-stop_progress() {
-    kill "$progress" 2>/dev/null || true
-    rm -rf .venv/tmp
-}
-
 install() {
-    if [ -n "$index" ]; then
-        say "Installing the packages, with the torch build of $index; some minutes."
-    else
-        say "Installing the packages; some minutes. On Linux the CUDA parts of torch make it 2.6 GB to" \
-            "download and 7 GB on disk."
-        say "No NVIDIA GPU? About a quarter of that: Ctrl-C, then" \
-            "make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
-    fi
+    say "Installing the packages${index:+, with the torch build of $index}; some minutes."
+    [ -n "$index" ] || say "On Linux the CUDA parts of torch make it 2.6 GB to download and 7 GB on disk." \
+        "No NVIDIA GPU? About a quarter of that: Ctrl-C, then" \
+        "make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
     # pip unpacks into TMPDIR; here it is on the disk that must be large enough anyway. Python compiles a
     # file when it is first imported, and most never are.
-    rm -rf .venv/tmp
-    mkdir .venv/tmp
+    mkdir -p .venv/tmp
     show_progress &
-    progress=$!
-    trap stop_progress EXIT
+    trap "kill $! 2>/dev/null; rm -rf .venv/tmp" EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     TMPDIR=$root/.venv/tmp "$python" -m pip install --quiet --disable-pip-version-check --progress-bar off \
         --no-compile --requirement "$wanted" || stop "pip could not install the packages; its own words stand above." \
         "Network down? Run the same again later. No torch for Python $version? Name another:" \
         "make run PYTHON=python3.13"
-    stop_progress
+    cp "$wanted" "$installed"
+    say "Installed. To use it by hand: . .venv/bin/activate"
 }
 
 prepare_git
 index=${TORCH_INDEX:-$(remembered_index)}
-if ! usable; then
+judge_venv
+if [ -n "$reason" ]; then
     # To build it anew would empty the folder that the link leads to.
-    [ ! -L .venv ] || stop ".venv is a link, and what it leads to can not be used here ($reason):" \
+    [ ! -L .venv ] || stop ".venv is a link, and what it leads to cannot be used here ($reason):" \
         "remove the link, and an environment of this folder's own is built"
     find_python
     say "Building .venv with Python $version ($reason)."
     "$base" -m venv --clear .venv || stop "could not build .venv with $base; its own words stand above"
 fi
-list_wanted
+{
+    [ -z "$index" ] || say "--extra-index-url $index"
+    "$python" tools/requirements.py
+} >"$wanted"
 if ! cmp -s "$wanted" "$installed" || ! "$python" tools/requirements.py --check; then
     rm -f "$installed"
     install
-    cp "$wanted" "$installed"
-    say "Installed. To use it by hand: . .venv/bin/activate"
 fi

@@ -25,45 +25,19 @@ See every run, curve and picture in MLflow (the first page takes about half a mi
   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1   # starts sooner"""
 
 
-def read_metrics(path: Path) -> dict[str, object]:
-    """The figures in the JSON file `path`.
-
-    Exits with one line where the file is missing or broken.
-    """
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        sys.exit(f"{path}: not there; run `dvc repro`, which writes it")
-    except json.JSONDecodeError as error:
-        sys.exit(f"{path}: not JSON ({error}); run `dvc repro`, which writes it anew")
-    if not isinstance(metrics, dict):
-        sys.exit(f"{path}: expected an object of named figures; run `dvc repro`")
-    return metrics
-
-
-def show(value: object) -> str:
-    """`value` to three digits where it is a number."""
-    return f"{value:.3g}" if isinstance(value, int | float) else str(value)
-
-
-def figure_lines(metrics: dict[str, object]) -> list[str]:
-    """One line for each figure that the data set allows, beside what to read it against."""
-    lines = []
-    for name, reference, meaning in FIGURES:
-        if name not in metrics:
-            continue
-        if reference in metrics:
-            meaning = f"{meaning}: {show(metrics[reference])}"
-        lines.append(f"  {name:<24}{show(metrics[name]):>6}   ({meaning})")
-    return lines
-
-
 def main() -> None:
     """Print the summary of the laboratory in the working folder."""
-    figures = figure_lines(read_metrics(METRICS))
+    try:
+        metrics = json.loads(METRICS.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{METRICS}: {error}; run `dvc repro`, which writes it")
     pictures = [f"  {path}" for path in sorted(Path("samples").glob("*.png"))]
     print("\nThe pictures:", *pictures or ["  none in samples/"], sep="\n")
-    print("How good they are:", *figures, sep="\n")
+    print("How good they are:")
+    for name, reference, meaning in FIGURES:
+        if name in metrics:  # not every data set allows every figure
+            beside = f": {metrics[reference]:.3g}" if reference in metrics else ""
+            print(f"  {name:<24}{metrics[name]:>6.3g}   ({meaning}{beside})")
     print(NEXT_STEPS)
 
 
