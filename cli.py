@@ -499,13 +499,13 @@ def profile(
 
     from stages import train_clip, train_decoder, train_judge, train_prior  # isort: skip
 
-    modules = {
-        Trained.clip: train_clip,
-        Trained.prior: train_prior,
-        Trained.decoder: train_decoder,
-        Trained.judge: train_judge,
+    tasks = {
+        Trained.clip: train_clip.ClipTask,
+        Trained.prior: train_prior.PriorTask,
+        Trained.decoder: train_decoder.DecoderTask,
+        Trained.judge: train_judge.JudgeTask,
     }
-    print_profile(modules[stage].Task, stage.value, count=steps, shown=top, trace=trace)
+    print_profile(tasks[stage], stage.value, count=steps, shown=top, trace=trace)
 
 
 @app.command()

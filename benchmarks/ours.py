@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.autograd import DeviceType
+from torch.profiler import profile
 
 from benchmarks.flops import count_flops
 from benchmarks.worker import Work
 from stages import train_clip, train_decoder, train_judge, train_prior
-from unclip.commands.profile import profile_training
+from unclip.commands.profile import WARM_UP, run_steps
 from unclip.config.layout import Layout
 from unclip.core.artifacts import build, load_artifact
 from unclip.core.device import Machine, open_machine
@@ -21,10 +23,13 @@ from unclip.evaluation import judging
 from unclip.models.judge import Judge
 from unclip.painting.system import Settings, System
 from unclip.params import load_params
-from unclip.training.updates import Training
+from unclip.training.loop import Training
 
 TASKS: dict[str, Any] = {
-    module.STAGE: module.Task for module in (train_clip, train_prior, train_decoder, train_judge)
+    train_clip.STAGE: train_clip.ClipTask,
+    train_prior.STAGE: train_prior.PriorTask,
+    train_decoder.STAGE: train_decoder.DecoderTask,
+    train_judge.STAGE: train_judge.JudgeTask,
 }
 ENDLESS = 10**7  # training steps; more than any benchmark takes
 SHOWN_OPERATORS = 12
@@ -59,16 +64,27 @@ def training(folder: Path, stage: str, precision: str, **changes: Any) -> Work:
 def operators(folder: Path, stage: str, precision: str, count: int) -> Work:
     """Returns no work, but as facts the dearest operators of `count` training steps."""
     _, steps, _, machine = _start(folder, stage, precision)
-    found = profile_training(steps, machine.device, count=count)
+    run_steps(steps, WARM_UP, machine.device)
+    with profile() as profiler:
+        whole = run_steps(steps, count, machine.device) / count
+    on_gpu = machine.device == "cuda"
     rows: list[dict[str, Any]] = [
-        {"operator": o.name, "seconds": o.seconds, "calls": o.calls}
-        for o in found.operators[:SHOWN_OPERATORS]
+        {
+            "operator": event.key,
+            "seconds": (event.self_device_time_total if on_gpu else event.self_cpu_time_total)
+            / 1e6
+            / count,
+            "calls": event.count / count,
+        }
+        for event in profiler.key_averages()
+        if not on_gpu or (event.device_type == DeviceType.CUDA and not event.is_user_annotation)
     ]
-    rest = sum(o.seconds for o in found.operators[SHOWN_OPERATORS:])
-    rows.append({"operator": "other operators", "seconds": rest})
-    outside = found.outside * found.profiled_seconds
-    rows.append({"operator": "outside of operators", "seconds": outside})
-    shares = [row | {"share": row["seconds"] / found.profiled_seconds} for row in rows]
+    rows.sort(key=lambda row: -row["seconds"])
+    shown, others = rows[:SHOWN_OPERATORS], rows[SHOWN_OPERATORS:]
+    outside = max(0.0, whole - sum(row["seconds"] for row in rows))
+    shown.append({"operator": "other operators", "seconds": sum(r["seconds"] for r in others)})
+    shown.append({"operator": "outside of operators", "seconds": outside})
+    shares = [row | {"share": row["seconds"] / whole} for row in shown]
     return Work(lambda count: None, {"operators": shares})
 
 
@@ -83,15 +99,8 @@ def _start(
     machine = open_machine(section.precision)
     task = TASKS[stage].of(layout, section, machine)
     model = task.new_model()
-    training = Training.start(
-        model,
-        task.loss,
-        section,
-        stage=stage,
-        accelerator=machine.accelerator,
-        ema_decay=getattr(section, "ema_decay", None),
-    )
-    return section, training.steps(0), model, machine
+    training = Training(model, task.loss, section, stage=stage, accelerator=machine.accelerator)
+    return section, training.steps(), model, machine
 
 
 def painting(folder: Path, batch_size: int, steps: int) -> Work:

@@ -34,12 +34,12 @@ CATEGORIES = {
         "unclip.datasets.shapes:draw",
     ),
     "compute": (
-        "stages.train_clip:Task.validate",
-        "stages.train_clip:Task.embed_all",
-        "stages.train_prior:Task.validate",
-        "stages.train_decoder:Task.validate",
-        "stages.train_decoder:Task.paint",
-        "stages.train_judge:Task.validate",
+        "stages.train_clip:ClipTask.validate",
+        "stages.train_clip:ClipTask.embed_all",
+        "stages.train_prior:PriorTask.validate",
+        "stages.train_decoder:DecoderTask.validate",
+        "stages.train_decoder:DecoderTask.paint",
+        "stages.train_judge:JudgeTask.validate",
         "unclip.evaluation.judging:judge_pictures",
         "unclip.painting.system:System.sample_prior",
         "unclip.painting.system:System.decode",
@@ -73,7 +73,7 @@ CATEGORIES = {
         "unclip.tracking.record:record_experiment",
     ),
 }
-STEPS = "unclip.training.loop:train"  # an iterator: each of its steps is compute
+STEPS = "unclip.training.loop:Training.steps"  # an iterator: each of its steps is compute
 WRITER = "unclip.tracking.live:StageRun._work"  # runs in MLflow's own thread
 
 

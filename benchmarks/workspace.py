@@ -83,20 +83,20 @@ def write_untrained(layout: Layout, params: Params) -> None:
     """Writes all networks with their first weights, and random embeddings, of prepared data."""
     machine = Machine("cpu", "fp32", PartialState(cpu=True))
     data = Prepared(layout.prepared)
-    clip = train_clip.Task.of(layout, params.clip, machine)
+    clip = train_clip.ClipTask.of(layout, params.clip, machine)
     facts: dict[str, Any] = {"dataset": data.name, "prompts": data.prompts, "words": []}
     artifact = Artifact("clip", clip.config, clip.new_model().state_dict(), facts)
     save_artifact(layout.model("clip"), artifact)
     _write_embeddings(layout, data, params.clip.embed_dim, params.clip.text_dim, clip.mask)
 
     inputs = {"clip": weights_hash(layout.model("clip"))}
-    prior = train_prior.Task.of(layout, params.prior, machine)
+    prior = train_prior.PriorTask.of(layout, params.prior, machine)
     facts = {"embed_mean": prior.mean.tolist(), "embed_std": prior.std.tolist()}
     _save(layout, "prior", prior, facts | {"diffusion": asdict(prior.diffusion)}, inputs)
-    decoder = train_decoder.Task.of(layout, params.decoder, machine)
+    decoder = train_decoder.DecoderTask.of(layout, params.decoder, machine)
     facts = {"mean": data.mean, "std": data.std, "diffusion": asdict(decoder.diffusion)}
     _save(layout, "decoder", decoder, facts, inputs)
-    _save(layout, "judge", train_judge.Task.of(layout, params.judge, machine), {}, {})
+    _save(layout, "judge", train_judge.JudgeTask.of(layout, params.judge, machine), {}, {})
 
 
 def _save(layout: Layout, kind: str, task: Any, facts: dict[str, Any], inputs: Any) -> None:

@@ -14,7 +14,7 @@ from tiny_params import leaves, tiny_params
 EXEMPT_FILES = (
     "unclip/config/errors.py",
     "unclip/config/layout.py",
-    "unclip/running/orphan.py",
+    "unclip/running/processes.py",
     "unclip/params.py",
     "unclip/running/preflight.py",
     "unclip/running/progress.py",

@@ -7,8 +7,6 @@ and no time, host or run stands in them. Nothing is pickled.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from unclip.config.errors import UserError
 from unclip.config.strict import Model, Strict, checked, one_line
+from unclip.core.files import replaced
 from unclip.params import Dropout, ImageSize, Index
 
 FORMAT_VERSION = 1
@@ -70,11 +69,9 @@ def weights_hash(folder: Path) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON with sorted keys, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def write_metrics(path: Path, figures: dict[str, Any]) -> None:
@@ -89,7 +86,7 @@ def write_metrics(path: Path, figures: dict[str, Any]) -> None:
 
 
 def save_artifact(folder: Path, artifact: Artifact) -> None:
-    """Writes the folder of a network under a temporary name and then renames it.
+    """Writes the folder of a network, whole or not at all.
 
     Raises:
         OSError: it can not be written.
@@ -97,16 +94,9 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()
     }
-    try:
-        save_file(weights, temporary / WEIGHTS)
-    except SafetensorError as error:  # what a full disk is to it
-        raise OSError(f"{temporary / WEIGHTS}: {error}") from None
     description = {
         "config": artifact.config,
         "facts": artifact.facts,
@@ -114,9 +104,13 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
         "inputs": artifact.inputs,
         "kind": artifact.kind,
     }
-    write_json(temporary / DESCRIPTION, description)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with replaced(folder) as temporary:
+        temporary.mkdir()
+        try:
+            save_file(weights, temporary / WEIGHTS)
+        except SafetensorError as error:  # what a full disk is to it
+            raise OSError(f"{temporary / WEIGHTS}: {error}") from None
+        write_json(temporary / DESCRIPTION, description)
 
 
 def describe(folder: Path, kind: str) -> Artifact:
