@@ -2,6 +2,8 @@
 
 import io
 import sys
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +20,8 @@ from unclip.commands.trace import trace
 from unclip.commands.trajectory import trajectory
 from unclip.commands.vary import vary
 
+Training = Literal["train_clip", "train_prior", "train_decoder", "train_judge"]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -25,6 +29,37 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Paint with what `dvc repro` has trained, and look after its records in MLflow.",
 )
+
+
+@app.command()
+def profile(
+    stage: Annotated[Training, typer.Argument(help="The training stage.")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps to profile.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Operators to show.")] = 15,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the whole trace to this JSON file.")
+    ] = None,
+) -> None:
+    """Show where the time of a training step goes, by operator, with the params of this folder.
+
+    Trains some steps on what the stages before it have left, and throws them away: no checkpoint,
+    metric or record changes.
+
+    Example: `python cli.py profile train_decoder --steps 50`
+    """
+    from unclip.commands.profile import print_profile  # before torch: it sets what torch logs
+
+    from stages import train_clip, train_decoder, train_judge, train_prior  # isort: skip
+
+    tasks = {
+        "train_clip": train_clip.ClipTask,
+        "train_prior": train_prior.PriorTask,
+        "train_decoder": train_decoder.DecoderTask,
+        "train_judge": train_judge.JudgeTask,
+    }
+    print_profile(tasks[stage], stage, count=steps, shown=top, trace=trace)
+
+
 data = typer.Typer(no_args_is_help=True, help="Look at pictures of your own before training.")
 painting = (sample, vary, interpolate, edit, trajectory, play)
 looking = (trace, compare, sweep, log, register)

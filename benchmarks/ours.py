@@ -18,10 +18,13 @@ from unclip.config.layout import Layout
 from unclip.core.device import open_machine, resolve_precision
 from unclip.painting.settings import Settings
 from unclip.params import load_params
-from unclip.training.updates import Training
+from unclip.training.loop import Training
 
 TASKS: dict[str, Any] = {
-    module.STAGE: module.Task for module in (train_clip, train_prior, train_decoder, train_judge)
+    train_clip.STAGE: train_clip.ClipTask,
+    train_prior.STAGE: train_prior.PriorTask,
+    train_decoder.STAGE: train_decoder.DecoderTask,
+    train_judge.STAGE: train_judge.JudgeTask,
 }
 ENDLESS = 10**7  # training steps; more than any benchmark takes
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -49,14 +52,7 @@ def training(folder: Path, stage: str, **changes: Any) -> Work:
     machine = open_machine(recipe.precision)
     task = TASKS[stage].of(layout, recipe, machine)
     model = task.new_model()
-    steps = Training.start(
-        model,
-        task.loss,
-        recipe,
-        stage=stage,
-        accelerator=machine.accelerator,
-        ema_decay=getattr(recipe, "ema_decay", None),
-    ).steps(0)
+    steps = Training(model, task.loss, recipe, stage=stage, accelerator=machine.accelerator).steps()
     facts = {
         "pictures": recipe.batch_size,
         "flops": count_flops(lambda: next(steps)),

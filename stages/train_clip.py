@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from unclip.config.layout import Layout
 from unclip.core.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
 from unclip.core.device import Machine, open_machine, to_device
-from unclip.core.npy import create_npy
 from unclip.core.seeding import derive_seed, generator
+from unclip.data.embeddings import Embeddings, write_captions, write_images
 from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.data.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
 from unclip.models.clip import CLIP, contrastive_loss
@@ -41,7 +41,7 @@ FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every capti
 def run(layout: Layout, clip: ClipParams) -> None:
     """Writes models/clip, data/embeddings, metrics and history."""
     machine = open_machine(clip.precision)
-    task = Task.of(layout, clip, machine)
+    task = ClipTask.of(layout, clip, machine)
     data = task.data
     other_bytes = task.num_embedded_bytes()
     with trained(STAGE, task, clip, layout, machine, other_bytes=other_bytes) as (fitted, log):
@@ -51,7 +51,8 @@ def run(layout: Layout, clip: ClipParams) -> None:
         save_artifact(layout.model("clip"), artifact)
         model = build(artifact, CLIP, layout.model("clip")).to(machine.device)
         assert isinstance(model, CLIP)
-        zero_shot = task.embed_all(model, layout)
+        task.embed_all(model, layout.embeddings)
+        zero_shot = test_figures(data, Embeddings(layout.embeddings))
         figures = {f"val_{k.removeprefix('val_')}": v for k, v in fitted.metrics.items()}
         write_metrics(layout.metrics(STAGE), figures | zero_shot)
         log.log_metrics(clip.train_steps, zero_shot)
@@ -67,7 +68,7 @@ def trained_words(data: Prepared) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ClipTask:
     """What CLIP learns from.
 
     Attributes:
@@ -95,7 +96,7 @@ class Task:
     val: PreparedSplit
 
     @classmethod
-    def of(cls, layout: Layout, clip: ClipParams, machine: Machine) -> "Task":
+    def of(cls, layout: Layout, clip: ClipParams, machine: Machine) -> "ClipTask":
         """Returns the task of a workspace."""
         data = Prepared(layout.prepared)
         config = {key: getattr(clip, key) for key in MODEL_KEYS}
@@ -164,7 +165,8 @@ class Task:
             losses.append(float(loss) * len(rows))
         figures = {"val_loss": sum(losses) / len(own)}
         if len(self.data.captions) <= FEW_CAPTIONS:
-            figures["zero_shot_accuracy"] = _share_nearest(embeds.cpu(), text_embeds.cpu(), own)
+            is_right = _is_nearest(embeds.cpu(), text_embeds.cpu(), own)
+            figures["zero_shot_accuracy"] = float(is_right.mean())
         return figures
 
     def _embed(
@@ -190,62 +192,42 @@ class Task:
 
     def num_embedded_bytes(self) -> int:
         """Returns how many bytes `embed_all` writes, about."""
-        pictures = sum(len(self.data.split(split)) for split, _ in self._embedded_splits())
+        pictures = sum(self.data.counts[split] for split, _ in self._embedded_splits())
         encodings = self.tokens.numel() * self.clip.text_dim
         return 4 * (pictures * self.clip.embed_dim + encodings)
 
     @torch.inference_mode()
-    def embed_all(self, model: CLIP, layout: Layout) -> dict[str, float]:
-        """Writes all embeddings; returns the zero-shot accuracy on the test pictures.
-
-        In float32: the text tower will embed new prompts in float32 too, alone.
-        """
-        folder = layout.embeddings
+    def embed_all(self, model: CLIP, folder: Path) -> None:
+        """Writes all embeddings; those of captions in float32, as new prompts are embedded."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        text_embeds = self._write_texts(model, folder)
-        jobs = self._embedded_splits()
-        for split, flipped in track(jobs, "embedding", len(jobs)):
-            path = folder / (f"{split}_flipped.npy" if flipped else f"{split}.npy")
+        write_captions(folder, self.mask, self.clip.text_dim, self._read(model))
+        splits = self._embedded_splits()
+        for split, flipped in track(splits, folder.name, len(splits)):
             pictures = self.data.split(split)
             shape = (len(pictures), self.clip.embed_dim)
-            with create_npy(path, shape, np.float32) as file, self.machine.accelerator.autocast():
-                for embeds in self._embed(model, pictures, flipped):
-                    file.write(embeds.cpu().numpy().tobytes())
-        test_embeds = torch.from_numpy(np.load(folder / "test.npy"))
-        return self._test_accuracy(test_embeds, text_embeds)
-
-    def _write_texts(self, model: CLIP, folder: Path) -> Tensor:
-        """Writes what the text tower makes of the captions; returns their embeddings (K, D)."""
-        shape = (*self.mask.shape, self.clip.text_dim)
-        parts = []
-        with create_npy(folder / "caption_encodings.npy", shape, np.float32) as file:
-            for embeds, encodings in self._read(model):
-                file.write(encodings.cpu().numpy().tobytes())
-                parts.append(embeds.cpu())
-        text_embeds = torch.cat(parts)
-        np.save(folder / "captions.npy", text_embeds.numpy())
-        np.save(folder / "caption_mask.npy", self.mask.cpu().numpy())
-        return text_embeds
-
-    def _test_accuracy(self, embeds: Tensor, text_embeds: Tensor) -> dict[str, float]:
-        if len(self.data.captions) > FEW_CAPTIONS:
-            return {}
-        own = self.data.split("test").caption_index
-        held_out = torch.isin(own, torch.tensor(self.data.held_out_captions, dtype=torch.int64))
-        figures = {"zero_shot_accuracy": _share_nearest(embeds, text_embeds, own, ~held_out)}
-        if held_out.any():
-            accuracy = _share_nearest(embeds, text_embeds, own, held_out)
-            figures["zero_shot_accuracy_held_out"] = accuracy
-        return figures
+            with self.machine.accelerator.autocast():
+                write_images(folder, split, flipped, shape, self._embed(model, pictures, flipped))
 
 
-def _share_nearest(
-    image_embeds: Tensor, text_embeds: Tensor, own: Tensor, among: Tensor | None = None
-) -> float:
-    """Returns the share of pictures (of those in `among`) nearest to their own caption."""
-    correct = (image_embeds.float() @ text_embeds.float().T).argmax(dim=1).eq(own)
-    return float((correct if among is None else correct[among]).float().mean())
+def test_figures(data: Prepared, embeddings: Embeddings) -> dict[str, float]:
+    """Returns the zero-shot accuracies on the test pictures; none where captions are many."""
+    if len(data.captions) > FEW_CAPTIONS:
+        return {}
+    own = data.split("test").caption_index
+    held_out = torch.isin(own, torch.tensor(data.held_out_captions, dtype=torch.int64))
+    is_right = _is_nearest(
+        torch.from_numpy(np.array(embeddings.images("test"))), embeddings.captions, own
+    )
+    figures = {"zero_shot_accuracy": float(is_right[~held_out].mean())}
+    if held_out.any():
+        figures["zero_shot_accuracy_held_out"] = float(is_right[held_out].mean())
+    return figures
+
+
+def _is_nearest(image_embeds: Tensor, text_embeds: Tensor, own: Tensor) -> Tensor:
+    """Returns 1 for each picture that is nearest to its own caption and 0 for others, (N,)."""
+    return (image_embeds.float() @ text_embeds.float().T).argmax(dim=1).eq(own).float()
 
 
 if __name__ == "__main__":

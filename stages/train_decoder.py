@@ -52,7 +52,7 @@ ENLARGED = 4  # times, so that the small grid can be seen
 def run(layout: Layout, decoder: DecoderParams) -> None:
     """Writes models/decoder, metrics, history and the grids painted on the way."""
     machine = open_machine(decoder.precision)
-    task = Task.of(layout, decoder, machine)
+    task = DecoderTask.of(layout, decoder, machine)
     data = task.data
     made = layout.painted_in_training
     if task.share.leads:
@@ -100,7 +100,7 @@ def log_grid(path: Path, log: StageRun) -> None:
 
 
 @dataclass(frozen=True)
-class Task:
+class DecoderTask:
     """What the decoder learns from.
 
     Attributes:
@@ -132,7 +132,7 @@ class Task:
     batches: ShuffledBatches
 
     @classmethod
-    def of(cls, layout: Layout, decoder: DecoderParams, machine: Machine) -> "Task":
+    def of(cls, layout: Layout, decoder: DecoderParams, machine: Machine) -> "DecoderTask":
         """Returns the task of a workspace."""
         data = Prepared(layout.prepared)
         clip = describe(layout.model("clip"), "clip")

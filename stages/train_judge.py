@@ -6,7 +6,6 @@ arXiv:1803.07728): to tell that it must see what they show, and its features are
 distance and its like are measured in. Of accuracy there is then nothing to say.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +34,7 @@ TURNS = 4  # quarters of a circle
 def run(layout: Layout, judge: JudgeParams) -> None:
     """Writes models/judge, metrics and history."""
     machine = open_machine(judge.precision)
-    task = Task.of(layout, judge, machine)
+    task = JudgeTask.of(layout, judge, machine)
     data = task.data
     with trained(STAGE, task, judge, layout, machine) as (fitted, log):
         facts = {"mean": data.mean, "std": data.std}
@@ -52,7 +51,6 @@ def run(layout: Layout, judge: JudgeParams) -> None:
 def test_figures(model: Judge, data: Prepared, device: str) -> dict[str, float]:
     """Returns the accuracies on the test pictures; none where they have no attributes."""
     if not data.attribute_names:
-        print(f"{STAGE}: {data.name} has no attributes: no accuracy is measured", file=sys.stderr)
         return {}
     test = data.split("test")
     verdict = judge_pictures(model, data, test.images, device)
@@ -61,7 +59,7 @@ def test_figures(model: Judge, data: Prepared, device: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Task:
+class JudgeTask:
     """What the judge learns from: pictures and their attributes, never captions.
 
     Attributes:
@@ -83,7 +81,7 @@ class Task:
     batches: ShuffledBatches
 
     @classmethod
-    def of(cls, layout: Layout, judge: JudgeParams, machine: Machine) -> "Task":
+    def of(cls, layout: Layout, judge: JudgeParams, machine: Machine) -> "JudgeTask":
         """Returns the task of a workspace."""
         data = Prepared(layout.prepared)
         config = {
@@ -151,7 +149,7 @@ def turned(images: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
 
     Args:
         images: (B, C, H, H), any type.
-        draws: on the CPU; the one source of chance.
+        draws: on the CPU; the only source of randomness.
     """
     turns = torch.randint(TURNS, (len(images),), generator=draws)
     found = images.clone()

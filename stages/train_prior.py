@@ -41,7 +41,7 @@ Vector = npt.NDArray[np.float64]
 def run(layout: Layout, prior: PriorParams) -> None:
     """Writes models/prior, metrics and history."""
     machine = open_machine(prior.precision)
-    task = Task.of(layout, prior, machine)
+    task = PriorTask.of(layout, prior, machine)
     with trained(STAGE, task, prior, layout, machine) as (fitted, _):
         facts = {
             "embed_mean": task.mean.tolist(),
@@ -58,7 +58,7 @@ def run(layout: Layout, prior: PriorParams) -> None:
 
 
 @dataclass(frozen=True)
-class Task:
+class PriorTask:
     """What the prior learns from.
 
     Attributes:
@@ -92,7 +92,7 @@ class Task:
     batches: ShuffledBatches
 
     @classmethod
-    def of(cls, layout: Layout, prior: PriorParams, machine: Machine) -> "Task":
+    def of(cls, layout: Layout, prior: PriorParams, machine: Machine) -> "PriorTask":
         """Returns the task of a workspace."""
         clip = describe(layout.model("clip"), "clip")
         config = {key: getattr(prior, key) for key in MODEL_KEYS}

@@ -217,7 +217,7 @@ def one_line_says_that_one_is_lost(launcher, processes) -> None:
     assert launcher.returncode == 1
     assert have_ended(processes, 5)
     *_, last = said.splitlines()
-    assert last.startswith("error: train_prior: another of its processes ended"), said
+    assert last.startswith("error: train_prior: one of its processes was killed"), said
     assert "Traceback" not in said
     assert said.count("error: ") == 1
 

@@ -71,10 +71,10 @@ def test_the_average_gradient_of_gathered_rows_is_that_of_the_whole(count, monke
     assert torch.allclose(average, whole, rtol=1e-6)
 
 
-def test_a_batch_that_can_not_be_shared_evenly_is_named():
-    Share(0, 4).require_even(16, "prior.batch_size")
+def test_a_batch_that_cannot_be_shared_evenly_is_named():
+    processes.require_even_shares(16, "prior.batch_size", 4)
     with pytest.raises(UserError, match=r"^prior\.batch_size: 16 is not a multiple of 3, .*set UN"):
-        Share(0, 3).require_even(16, "prior.batch_size")
+        processes.require_even_shares(16, "prior.batch_size", 3)
 
 
 # In how many processes a stage starts
@@ -84,7 +84,7 @@ def test_a_batch_that_can_not_be_shared_evenly_is_named():
 def asked(monkeypatch):
     """The machine's setting is two processes, and no launcher has started this one."""
     monkeypatch.setenv("UNCLIP_PROCESSES", "2")
-    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for name in ("WORLD_SIZE", "RANK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -111,17 +111,24 @@ def test_a_number_of_processes_that_makes_no_sense_is_named(asked, monkeypatch, 
         processes.num_to_start("train_prior", is_shared=True)
 
 
-def test_of_several_that_fail_one_alone_is_the_first(asked, monkeypatch):
-    assert not processes.has_another_failed_before()
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("MASTER_PORT", str(store.port))
-    assert [processes.has_another_failed_before() for _ in range(3)] == [False, True, True]
-
-
-@pytest.mark.parametrize(("rank", "is_silent"), [("0", False), ("1", True)])
-def test_where_nobody_can_be_asked_the_first_process_speaks(asked, monkeypatch, rank, is_silent):
+@pytest.mark.parametrize(
+    ("error", "rank", "speaks", "waits"),
+    [
+        (UserError("lr is too high"), "0", True, False),
+        (UserError("lr is too high"), "1", True, True),
+        (RuntimeError("connection closed by peer"), "0", True, True),
+        (KeyboardInterrupt(), "0", False, False),
+    ],
+)
+def test_who_may_be_ended_by_the_launcher_waits_for_that_before_it_speaks(
+    asked, monkeypatch, error, rank, speaks, waits
+):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert processes.is_to_explain(error)  # alone
+    assert waited == []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
-    assert processes.has_another_failed_before() is is_silent
+    assert processes.is_to_explain(error) is speaks
+    assert (waited != []) is waits

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from unclip.config.errors import UserError
-from unclip.config.layout import Layout
+from unclip.config.layout import Layout, declared
 from unclip.params import load_params
-from unclip.running.stage import declared, exit_status
+from unclip.running.stage import exit_status
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -103,6 +103,12 @@ FAULTS = {
 }
 NETWORKS = {"clip": CLIP, "prior": Prior, "decoder": UNet, "judge": Judge}
 TRAININGS = {f"train_{kind}": kind for kind in NETWORKS}
+TASKS = {
+    "train_clip": stages.train_clip.ClipTask,
+    "train_prior": stages.train_prior.PriorTask,
+    "train_decoder": stages.train_decoder.DecoderTask,
+    "train_judge": stages.train_judge.JudgeTask,
+}
 TESTS = Path(__file__).resolve().parent
 
 
@@ -140,10 +146,10 @@ def poison(folder: Path, *arrays: str) -> None:
 
 
 def task_of(workspace: Workspace, stage: str):
-    """The Task of a training stage, as its run makes it."""
+    """The task of a training stage, as its run makes it."""
     forget_accelerator()
     section = getattr(workspace.params, stage.removeprefix("train_"))
-    return getattr(stages, stage).Task.of(workspace.layout, section, open_machine("fp32"))
+    return TASKS[stage].of(workspace.layout, section, open_machine("fp32"))
 
 
 def network_of(workspace: Workspace, kind: str) -> nn.Module:

@@ -14,7 +14,7 @@ from unclip.models.clip import CLIP
 from unclip.training.batches import ShuffledBatches
 from unclip.training.ema import EMA
 from unclip.training.fit import Hook, fit
-from unclip.training.loop import train
+from unclip.training.loop import Training
 from unclip.training.optim import lr_at, make_optimizers
 
 # Which items make the batch of a step
@@ -214,17 +214,21 @@ class Log:
         self.rows.append((step, dict(metrics)))
 
 
+def toy_params(**changes) -> SimpleNamespace:
+    params = {"seed": 0, "train_steps": 12, "lr": 0.02, "lr_min": 0.0, "warmup_steps": 2}
+    params |= {"weight_decay": 0.01, "grad_clip": 1.0, "val_every": 4}
+    params |= {"optimizer": "adamw", "ema_decay": None}
+    return SimpleNamespace(**(params | changes))
+
+
 @pytest.fixture
 def run(tmp_path):
-    """Trains a Toy; keywords change the recipe or what fit is given."""
+    """Trains a Toy; keywords change the params or what fit is given."""
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True)
 
     def run_fit(*, model=None, loss=toy_loss, validate=toy_validate, log=None, **changes):
-        recipe = {"seed": 0, "train_steps": 12, "lr": 0.02, "lr_min": 0.0, "warmup_steps": 2}
-        recipe |= {"weight_decay": 0.01, "grad_clip": 1.0, "val_every": 4}
-        recipe |= {"optimizer": "adamw"}
-        options = {"ema_decay": None, "hooks": (), "state": None}
+        options = {"hooks": (), "state": None}
         options |= {key: changes.pop(key) for key in tuple(changes) if key in options}
         if model is None:
             torch.manual_seed(0)
@@ -233,7 +237,7 @@ def run(tmp_path):
             model,
             loss,
             validate,
-            SimpleNamespace(**(recipe | changes)),
+            toy_params(**changes),
             stage="train_toy",
             accelerator=accelerator,
             log=log or Log(),
@@ -426,20 +430,22 @@ def test_a_validation_loss_that_is_not_finite_is_named(run):
 
 
 @pytest.mark.parametrize(("grad_clip", "moved"), [(0.5, 0.5), (100.0, 10.0)])
-def test_the_gradient_is_clipped_to_its_norm_and_reported_unclipped(run, grad_clip, moved):
+def test_the_gradient_is_clipped_to_its_norm_and_reported_unclipped(
+    run, monkeypatch, grad_clip, moved
+):
+    def plain_descent(model, *_, **__):
+        return [torch.optim.SGD(model.parameters(), lr=1.0)]
+
+    monkeypatch.setattr("unclip.training.loop.make_optimizers", plain_descent)
     model = nn.ParameterDict({"a": nn.Parameter(torch.zeros(2)), "b": nn.Parameter(torch.zeros(1))})
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    (step,) = train(
+    training = Training(
         model,
         lambda m, _: 6 * m["a"].sum() + math.sqrt(28) * m["b"].sum(),  # a gradient of norm 10
-        [optimizer],
-        lambda _: 1.0,
-        run.accelerator,
-        train_steps=1,
-        seed=0,
-        purpose="train_toy",
-        grad_clip=grad_clip,
+        toy_params(train_steps=1, warmup_steps=0, lr=1.0, grad_clip=grad_clip),
+        stage="train_toy",
+        accelerator=run.accelerator,
     )
+    (step,) = training.steps()
     assert float(step.grad_norm) == pytest.approx(10)
     change = torch.cat([p.detach() for p in model.values()])
     assert float(change.norm()) == pytest.approx(moved, rel=1e-4)

@@ -166,7 +166,7 @@ def test_a_disk_that_takes_no_more_is_told_once_and_tried_again(tmp_path, monkey
         state.save(snapshot(3))
     assert capsys.readouterr().err.count("No space left on device") == 1
     assert state.load().step == 1
-    assert STATE + ".tmp" not in os.listdir(tmp_path / "s")
+    assert not list((tmp_path / "s").glob("*.tmp"))
     state.save(snapshot(4))
     assert state.load().step == 4
 

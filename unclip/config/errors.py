@@ -78,3 +78,20 @@ def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -
             f"{where}: is {len(data)} bytes; expected at most {text_length - 2} (clip.text_length "
             f"{text_length} less start and end); shorten it or raise clip.text_length"
         )
+
+
+def not_finite(stage: str, name: str, value: float, *, step: int, lr: float) -> UserError:
+    """Returns what to tell of a training whose numbers are lost.
+
+    Args:
+        stage: its name in dvc.yaml.
+        name: which number is not finite.
+        value: of it.
+        step: at which it was met.
+        lr: the learning rate there.
+    """
+    key = stage.removeprefix("train_")
+    return UserError(
+        f"{stage}: {name} is {value} at step {step}, learning rate {lr:.3g}; "
+        f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
+    )

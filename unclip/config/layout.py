@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from unclip.config.errors import UserError
+from unclip.config.yaml12 import load_yaml
+
 MODEL_OF_STAGE = {
     "train_clip": "clip",
     "train_prior": "prior",
@@ -104,3 +107,18 @@ class Layout:
 def models_in(folder: Path) -> Path:
     """Returns the folder of the networks themselves: `models` in it, or the folder itself."""
     return folder / "models" if (folder / "models").is_dir() else folder
+
+
+def declared(dvc_yaml: Path, stage: str, what: str) -> list[str]:
+    """Returns what dvc.yaml lists for a stage: its "deps", or its "params".
+
+    Raises:
+        UserError: dvc.yaml is missing or has no such stage.
+    """
+    try:
+        stages = load_yaml(dvc_yaml.read_text(encoding="utf-8"))["stages"]
+        return list(stages[stage].get(what, []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{dvc_yaml}: no stage {stage!r}; run from the folder that holds dvc.yaml"
+        ) from None

@@ -7,8 +7,6 @@ and no time, host or run stands in them. Nothing is pickled.
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unclip.config.errors import reading
+from unclip.core.files import replaced
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -57,11 +56,9 @@ def weights_hash(folder: Path) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON with sorted keys, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def write_metrics(path: Path, figures: dict[str, Any]) -> None:
@@ -76,7 +73,7 @@ def write_metrics(path: Path, figures: dict[str, Any]) -> None:
 
 
 def save_artifact(folder: Path, artifact: Artifact) -> None:
-    """Writes the folder of a network under a temporary name and then renames it.
+    """Writes the folder of a network, whole or not at all.
 
     Raises:
         OSError: it can not be written.
@@ -84,16 +81,9 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()
     }
-    try:
-        save_file(weights, temporary / WEIGHTS)
-    except SafetensorError as error:  # what a full disk is to it
-        raise OSError(f"{temporary / WEIGHTS}: {error}") from None
     description = {
         "config": artifact.config,
         "facts": artifact.facts,
@@ -101,9 +91,13 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
         "inputs": artifact.inputs,
         "kind": artifact.kind,
     }
-    write_json(temporary / DESCRIPTION, description)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with replaced(folder) as temporary:
+        temporary.mkdir()
+        try:
+            save_file(weights, temporary / WEIGHTS)
+        except SafetensorError as error:  # what a full disk is to it
+            raise OSError(f"{temporary / WEIGHTS}: {error}") from None
+        write_json(temporary / DESCRIPTION, description)
 
 
 def describe(folder: Path, kind: str) -> Artifact:

@@ -1,10 +1,11 @@
 """Moving pictures: GIF files, the same frames giving the same bytes."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+
+from unclip.core.files import replaced
 
 COLOURS = 256  # of a frame, the most that a GIF has
 
@@ -20,10 +21,8 @@ def save_gif(frames: Sequence[Image.Image], path: Path, durations: Sequence[int]
         durations: how long each frame stands, in milliseconds.
     """
     assert len(frames) == len(durations), f"{len(frames)} frames, {len(durations)} durations"
-    path.parent.mkdir(parents=True, exist_ok=True)
     first, *rest = [frame.quantize(COLOURS) for frame in frames]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replaced(path) as temporary:
         first.save(
             temporary,
             format="GIF",
@@ -33,6 +32,3 @@ def save_gif(frames: Sequence[Image.Image], path: Path, durations: Sequence[int]
             loop=0,
             disposal=1,
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """PNG files with a note inside: the same picture and the same text give the same bytes."""
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
 from unclip.config.errors import UserError
+from unclip.core.files import replaced
 
 
 def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | None = None) -> None:
@@ -21,15 +21,9 @@ def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | Non
         text: notes kept in the file (tEXt, or iTXt where Latin-1 does not suffice), in sorted
             order; keys are 1 to 79 Latin-1 characters.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoded = encode_png(image, text)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replaced(Path(path)) as temporary:
         temporary.write_bytes(encoded)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def encode_png(image: Image.Image, text: Mapping[str, str] | None = None) -> bytes:

@@ -1,22 +1,29 @@
-"""A training in several processes of this machine, started and ended by torch's own launcher.
+"""The processes of a stage: how many there are, who speaks for them, and what ends them.
 
 The number is a fact about the machine (`UNCLIP_PROCESSES`), so DVC calls a stage as ever, and the
-stage starts itself anew as often as asked. Who prefers `accelerate launch` or `torchrun`, on
-several machines for example, calls `-m stages.NAME` by them.
+stage starts itself anew as often as asked, by torch's own launcher. Who prefers `accelerate launch`
+or `torchrun`, on several machines for example, calls `-m stages.NAME` by them.
 """
 
 import logging
 import os
-import socket
+import signal
 import sys
-from datetime import timedelta
+import threading
+import time
 
 import psutil
 
 from unclip.config.errors import UserError
 from unclip.config.settings import num_processes
 
-ANSWER_SECONDS = 5.0  # for the launcher's store, which is on a machine of ours
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_SPEAK = 3.0  # that the first process has to speak for all
+
+
+def num_started() -> int:
+    """Returns how many processes a launcher has started of this command; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def num_to_start(stage: str, is_shared: bool) -> int:
@@ -39,9 +46,22 @@ def num_to_start(stage: str, is_shared: bool) -> int:
     return 1
 
 
-def num_started() -> int:
-    """Returns how many processes a launcher has started of this command; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def require_even_shares(batch_size: int, key: str, count: int) -> None:
+    """Checks that `count` processes can share a batch.
+
+    Args:
+        batch_size: rows of a whole batch.
+        key: where it stands in params.yaml.
+        count: how many processes share it.
+
+    Raises:
+        UserError: they would have unequal parts.
+    """
+    if batch_size % count:
+        raise UserError(
+            f"{key}: {batch_size} is not a multiple of {count}, the number of processes "
+            "that share each batch; set UNCLIP_PROCESSES to a number that divides it"
+        )
 
 
 def run_in(count: int, stage: str) -> int:
@@ -52,6 +72,10 @@ def run_in(count: int, stage: str) -> int:
     Args:
         count: how many.
         stage: its name in dvc.yaml.
+
+    Raises:
+        UserError: one of them was killed, and so could not say why.
+        KeyboardInterrupt: this process was told to end.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -74,61 +98,61 @@ def run_in(count: int, stage: str) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-m", f"stages.{stage}")
-    except ChildFailedError:
-        return 1
+    except ChildFailedError as error:
+        if all(failure.exitcode > 0 for failure in error.failures.values()):
+            return 1
+        raise UserError(
+            f"{stage}: one of its processes was killed (out of memory?); `dvc repro` goes on"
+        ) from None
     except SignalException:
-        return 130
+        raise KeyboardInterrupt from None
     return 0
 
 
-def has_another_failed_before() -> bool:
-    """Returns whether another process of this training failed first, and so has said why.
+def is_to_explain(error: BaseException) -> bool:
+    """Returns whether this process is the one that tells the user of an error, after a wait.
 
-    Each is told so once: whoever asks has failed too. Without an answer the first process speaks.
+    All processes meet a mistake of the user's, and the first one speaks at once. Any other failure
+    may come of a process that has ended before: then the launcher ends this one while it waits.
     """
     if num_started() == 1:
-        return False
-    from torch.distributed import TCPStore
-
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    try:
-        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        # TCPStore itself knocks again and again, with a page of complaints, where nobody is left.
-        socket.create_connection((host, port), ANSWER_SECONDS).close()
-        store = TCPStore(
-            host,
-            port,
-            is_master=False,
-            wait_for_workers=False,
-            timeout=timedelta(seconds=ANSWER_SECONDS),
-        )
-        return store.add(f"failed of attempt {attempt}", 1) > 1
-    except (KeyError, ValueError, OSError, RuntimeError):
-        return os.environ.get("RANK", "0") != "0"
-
-
-def has_lost_another(error: BaseException) -> bool:
-    """Returns whether an error says that another process of this training is gone.
-
-    Its connection broke, or the launcher has noticed first and now ends this one too.
-    """
-    if num_started() == 1:
-        return False
+        return True
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if isinstance(error, KeyboardInterrupt):
-        return _num_running_here() < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    from torch.distributed import DistError
+        return False  # the launcher speaks, which was told to end or ends this one for another
+    if os.environ["RANK"] != "0" or not isinstance(error, UserError):
+        time.sleep(SECONDS_TO_SPEAK)
+    return True
 
-    # gloo, which connects CPUs, raises a plain RuntimeError with its place in the source.
-    return isinstance(error, DistError) or "gloo/transport" in str(error)
+
+def end_with_starter() -> None:
+    """Sends this process SIGTERM once the launcher or DVC command that started it is gone.
+
+    Killed, they leave their stages behind, and the next `dvc repro` would train beside them. A
+    stage that was started by hand is left alone.
+    """
+    starter = None
+    if num_started() > 1:
+        starter = psutil.Process().parent()
+    elif "DVC_STAGE" in os.environ:
+        starter = next((p for p in psutil.Process().parents() if _is_dvc(p)), None)
+    if starter is not None:
+        threading.Thread(target=_end_with, args=(starter,), daemon=True).start()
 
 
-def _num_running_here() -> int:
-    """Returns how many processes of this training run on this machine, this one among them."""
-    launcher = psutil.Process().parent()
-    running = 0
-    for process in launcher.children() if launcher else []:
-        try:
-            running += process.status() != psutil.STATUS_ZOMBIE and "RANK" in process.environ()
-        except psutil.Error:  # it ended while it was looked at
-            continue
-    return running
+def _is_dvc(process: psutil.Process) -> bool:
+    """Returns whether a process is DVC's command or one of its queue's workers."""
+    try:
+        return any(os.path.basename(part) == "dvc" for part in process.cmdline()[:3])
+    except psutil.Error:
+        return False
+
+
+def _end_with(process: psutil.Process) -> None:
+    try:
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    except psutil.NoSuchProcess:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -26,7 +26,7 @@ class Bar:
     Args:
         description: of the work.
         total: units of it.
-        done: how many of them were done before.
+        done: how many of them were done before, which is said where there are any.
         shown: False shows nothing, where another process shows the same work.
     """
 
@@ -34,6 +34,8 @@ class Bar:
         self._shown = shown
         self.description, self.total, self.done, self._before = description, total, done, done
         self._start = self._last_line = time.monotonic()
+        if shown and done:
+            print(f"{description}: goes on from step {done} of {total}", file=sys.stderr)
         self._rich: Progress | None = None
         if shown and sys.stderr.isatty():
             self._rich = Progress(
@@ -49,9 +51,11 @@ class Bar:
             self._task = self._rich.add_task(description, total=total, completed=done, note="")
             self._rich.start()
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Says that `count` more units are done, with a short note such as the loss."""
+    def advance(self, count: int = 1, note: str = "", loss: float | None = None) -> None:
+        """Says that `count` more units are done, with a short note or a training's loss."""
         self.done += count
+        if loss is not None:
+            note = f"loss {loss:.4f}"
         if self._rich is not None:
             self._rich.update(self._task, advance=count, note=note)
             return

@@ -22,10 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unclip.core.files import replaced
+
 SECONDS_BETWEEN_SAVES = 45.0
 DAYS_KEPT = 14  # unfinished states of other values, which may be wanted again
 STATE = "state.safetensors"
-PARTIAL = STATE + ".tmp"
 FILES = "files"
 FINISHED = "finished"
 ROOM = "room"
@@ -119,7 +120,6 @@ class TrainingState:
         try:
             self._write(self.folder, snapshot)
         except (OSError, SafetensorError) as error:
-            (self.folder / PARTIAL).unlink(missing_ok=True)
             if not self._has_warned:
                 print(
                     f"warning: {self.folder}: the state of this training can not be kept ({error});"
@@ -139,7 +139,6 @@ class TrainingState:
                     os.posix_fallocate(file.fileno(), 0, num_bytes)
 
     def _write(self, folder: Path, snapshot: Snapshot) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / ROOM).unlink(missing_ok=True)
         if self.made is not None and self.made.is_dir():
             shutil.copytree(self.made, folder / FILES, dirs_exist_ok=True)
@@ -148,10 +147,10 @@ class TrainingState:
             for name, tensor in snapshot.tensors.items()
         }
         facts = json.dumps(snapshot.facts | {"step": snapshot.step})
-        save_file(tensors, folder / PARTIAL, metadata={"facts": facts})
-        with (folder / PARTIAL).open("rb+") as file:
-            os.fsync(file.fileno())  # else a power cut may leave an empty file under the name
-        os.replace(folder / PARTIAL, folder / STATE)
+        with replaced(folder / STATE) as temporary:
+            save_file(tensors, temporary, metadata={"facts": facts})
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # else a power cut may leave an empty file under the name
 
     def finish(self) -> None:
         """Marks the training as finished.
@@ -184,13 +183,9 @@ def open_state(
         yield TrainingState(None)
         return
     folder = root / stage / key
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        yield TrainingState(None)
-        return
     lock = FileLock(folder / "lock", blocking=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (Timeout, OSError):
         yield TrainingState(None)

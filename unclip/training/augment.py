@@ -17,7 +17,7 @@ def augment(images: Tensor, generator: torch.Generator, *, flip: bool, crop_padd
 
     Args:
         images: (B, C, H, W), any type.
-        generator: on the CPU; the one source of chance.
+        generator: on the CPU; the only source of randomness.
         flip: mirror left and right with probability 1/2.
         crop_padding: largest shift in pixels, each way; 0 is off.
     """
@@ -47,7 +47,7 @@ def drop_words(captions: Sequence[str], drop_prob: float, generator: torch.Gener
     Args:
         captions: N of them.
         drop_prob: of each word.
-        generator: on the CPU; the one source of chance.
+        generator: on the CPU; the only source of randomness.
     """
     found = []
     for caption in captions:

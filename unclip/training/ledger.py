@@ -1,9 +1,7 @@
 """What a training notes on its way: its curves, and the weights to keep."""
 
 import csv
-import io
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unclip.config.errors import UserError
+from unclip.config.errors import not_finite
+from unclip.core.files import replaced
 from unclip.running.state import Snapshot, part_of
 from unclip.training.loop import Step
 
@@ -53,16 +52,15 @@ class History:
     def write(self, path: Path) -> None:
         """Writes a CSV with a column for each figure, empty where a step has none."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.6g}" if k != "step" else v for k, v in row.items()} for row in self.rows
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(temporary, path)
+        with (
+            replaced(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(
+                {k: f"{v:.6g}" if k != "step" else v for k, v in row.items()} for row in self.rows
+            )
 
 
 @dataclass
@@ -75,8 +73,9 @@ class Ledger:
         keeps_last: whether the last weights are to be kept, and not those of the lowest val_loss.
         history: the rows of the curves.
         recent: the steps since the last row.
+        last: the last step.
         kept: the weights to keep, as far as is known.
-        note: the loss of the last row, to be shown.
+        train_loss: of the last row.
     """
 
     stage: str
@@ -84,8 +83,14 @@ class Ledger:
     keeps_last: bool
     history: History = field(default_factory=History)
     recent: list[Step] = field(default_factory=list)
+    last: Step | None = None
     kept: Fitted | None = None
-    note: str = ""
+    train_loss: float | None = None
+
+    def add_step(self, step: Step) -> None:
+        """Notes a step, without a look at its figures."""
+        self.recent.append(step)
+        self.last = step
 
     def add_averages(self) -> None:
         """Notes the mean loss and gradient norm of the recent steps, and the rate of the last.
@@ -94,26 +99,24 @@ class Ledger:
             UserError: one of them is not finite.
         """
         values = self.require_finite()
-        last = self.recent[-1]
-        figures = {
-            "train_loss": sum(loss for loss, _ in values) / len(values),
-            "grad_norm": sum(norm for _, norm in values) / len(values),
-            "lr": last.lr,
-        }
-        self.recent, self.note = [], f"loss {figures['train_loss']:.4f}"
-        self._add(last.step, figures)
+        step, lr = self.recent[-1].step, self.recent[-1].lr
+        self.train_loss = sum(loss for loss, _ in values) / len(values)
+        grad_norm = sum(norm for _, norm in values) / len(values)
+        self.recent = []
+        self._add(step, {"train_loss": self.train_loss, "grad_norm": grad_norm, "lr": lr})
 
-    def add_validation(self, at: Step, figures: dict[str, float], model: nn.Module) -> None:
-        """Notes the validation figures of a step, and copies its weights if they are to be kept.
+    def add_validation(self, figures: dict[str, float], model: nn.Module) -> None:
+        """Notes the last step's validation figures, and copies its weights if they are to be kept.
 
         Raises:
             UserError: the validation loss is not finite.
         """
-        _require_finite("validation loss", figures["val_loss"], self.stage, at)
-        self._add(at.step, figures)
+        assert self.last is not None, "nothing is trained yet"
+        self._require_finite("validation loss", figures["val_loss"], self.last)
+        self._add(self.last.step, figures)
         is_best = self.kept is None or figures["val_loss"] < self.kept.metrics["val_loss"]
         if self.keeps_last or is_best:
-            self.kept = Fitted(_copy_of(model), at.step, figures)
+            self.kept = Fitted(_copy_of(model), self.last.step, figures)
 
     def require_finite(self) -> list[list[float]]:
         """Returns loss and gradient norm of the recent steps, which takes a wait for the device.
@@ -127,8 +130,8 @@ class Ledger:
         pairs = [torch.stack((s.loss, s.grad_norm)).to(device) for s in self.recent]
         values = torch.stack(pairs).tolist()
         for step, (loss, norm) in zip(self.recent, values, strict=True):
-            _require_finite("loss", loss, self.stage, step)
-            _require_finite("gradient norm", norm, self.stage, step)
+            self._require_finite("loss", loss, step)
+            self._require_finite("gradient norm", norm, step)
         return values
 
     def snapshot(self, step: int, tensors: dict[str, Tensor]) -> Snapshot:
@@ -161,15 +164,10 @@ class Ledger:
         if self.log is not None:
             self.log.log_metrics(step, figures)
 
-
-def _require_finite(name: str, value: float, stage: str, at: Step) -> None:
-    """Stops a training whose numbers are lost, before it writes anything."""
-    if not math.isfinite(value):
-        key = stage.removeprefix("train_")
-        raise UserError(
-            f"{stage}: {name} is {value} at step {at.step}, learning rate {at.lr:.3g}; "
-            f"lower {key}.lr, raise {key}.warmup_steps, or set {key}.precision: fp32"
-        )
+    def _require_finite(self, name: str, value: float, at: Step) -> None:
+        """Stops a training whose numbers are lost, before it writes anything."""
+        if not math.isfinite(value):
+            raise not_finite(self.stage, name, value, step=at.step, lr=at.lr)
 
 
 def _copy_of(model: nn.Module) -> dict[str, Tensor]:

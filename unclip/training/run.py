@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unclip.config.layout import MODEL_OF_STAGE, Layout
+from unclip.config.layout import MODEL_OF_STAGE, Layout, declared
 from unclip.config.settings import main_repository
 from unclip.core.artifacts import weights_hash
 from unclip.core.device import Machine, processor
 from unclip.running.preflight import require_space
-from unclip.running.stage import declared
+from unclip.running.processes import require_even_shares
 from unclip.running.state import key_of, open_state
 from unclip.tracking.live import StageRun
 from unclip.training.fit import Hook, fit
@@ -42,7 +42,7 @@ class Task(Protocol):
 def trained(
     stage: str,
     task: Task,
-    recipe: Any,
+    params: Any,
     layout: Layout,
     machine: Machine,
     *,
@@ -59,7 +59,7 @@ def trained(
     Args:
         stage: its name in dvc.yaml.
         task: what it learns.
-        recipe: its section of params.yaml.
+        params: its section of params.yaml.
         layout: the workspace.
         machine: where it computes.
         hooks: further work at intervals, given the run.
@@ -72,17 +72,16 @@ def trained(
     """
     kind, accelerator = MODEL_OF_STAGE[stage], machine.accelerator
     share = Share.of(accelerator)
-    share.require_even(recipe.batch_size, f"{kind}.batch_size")
+    require_even_shares(params.batch_size, f"{kind}.batch_size", share.count)
     model = task.new_model()
     fit_it = functools.partial(
         fit,
         model,
         task.loss,
         task.validate,
-        recipe,
+        params,
         stage=stage,
         accelerator=accelerator,
-        ema_decay=getattr(recipe, "ema_decay", None),
     )
     if not share.leads:
         fit_it(log=None, history_path=None)
@@ -91,10 +90,10 @@ def trained(
     num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
     room = num_bytes * (1 + COPIES_IN_A_STATE) + other_bytes + CURVES_AND_PICTURES
     require_space(layout.root, room, stage)
-    key = _key(stage, recipe, layout, machine)
+    key = _key(stage, params, layout, machine)
     with (
         open_state(states_folder(), stage, key, made, room) as state,
-        StageRun(stage, {kind: recipe.model_dump()}, _tags(machine)) as log,
+        StageRun(stage, {kind: params.model_dump()}, _tags(machine)) as log,
     ):
         fitted = fit_it(log=log, history_path=layout.history(stage), hooks=hooks(log), state=state)
         accelerator.end_training()
@@ -112,13 +111,13 @@ def _tags(machine: Machine) -> dict[str, str]:
     return {"precision": machine.precision, "processes": str(Share.of(machine.accelerator).count)}
 
 
-def _key(stage: str, recipe: Any, layout: Layout, machine: Machine) -> str | None:
+def _key(stage: str, params: Any, layout: Layout, machine: Machine) -> str | None:
     """Returns what names this training among others, or None outside of a pipeline."""
     dvc_yaml = layout.root / "dvc.yaml"
     if not dvc_yaml.exists():
         return None
     facts = {
-        "params": recipe.model_dump(),
+        "params": params.model_dump(),
         "device": processor(machine.device),
         "precision": machine.precision,
         "threads": torch.get_num_threads(),

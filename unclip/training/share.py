@@ -14,8 +14,6 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from unclip.config.errors import UserError
-
 T = TypeVar("T")
 
 
@@ -40,22 +38,6 @@ class Share:
     def leads(self) -> bool:
         """Whether this process is the one that writes and shows."""
         return self.index == 0
-
-    def require_even(self, batch_size: int, key: str) -> None:
-        """Stops a training whose batches can not be shared.
-
-        Args:
-            batch_size: rows of a whole batch.
-            key: where it stands in params.yaml.
-
-        Raises:
-            UserError: the processes would have unequal parts.
-        """
-        if batch_size % self.count:
-            raise UserError(
-                f"{key}: {batch_size} is not a multiple of {self.count}, the number of processes "
-                "that share each batch; set UNCLIP_PROCESSES to a number that divides it"
-            )
 
     def rows(self, whole: Tensor) -> Tensor:
         """Returns this process's rows (B / count, ...) of what a whole batch has, (B, ...)."""
