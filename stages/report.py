@@ -1,7 +1,6 @@
 """Writes the state of the whole DAG as one run in MLflow. Files are the truth, MLflow a view."""
 
 import sys
-from pathlib import Path
 
 from unclip.config.layout import Layout
 from unclip.core.artifacts import write_json
@@ -15,7 +14,6 @@ from unclip.params import (
     SampleParams,
 )
 from unclip.running.stage import main
-from unclip.tracking.address import find_root
 from unclip.tracking.record import record_experiment
 from unclip.tracking.store import TrackingError
 
@@ -34,7 +32,7 @@ def run(
 ) -> None:
     """Writes the MLflow run and report.json. The sections make it depend on every value."""
     try:
-        record = record_experiment(find_root(), Path(layout.root))
+        record = record_experiment(layout.root)
     except TrackingError as error:
         print(
             f"warning: not recorded in MLflow: {error}; `python cli.py log` does it later",

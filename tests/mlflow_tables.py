@@ -20,7 +20,10 @@ class Row:
 
 
 def rows(root: Path, experiment: str) -> list[Row]:
-    """Returns the runs of an MLflow experiment in the store of a repository, oldest first."""
+    """Returns the runs of an MLflow experiment in the store of a repository, oldest first.
+
+    In a copied repository those of the original are there too, in an experiment set aside.
+    """
     with closing(sqlite3.connect(root / "mlflow.db")) as tables:
 
         def pairs(table: str, run: str) -> dict[str, Any]:
@@ -29,8 +32,9 @@ def rows(root: Path, experiment: str) -> list[Row]:
 
         runs = tables.execute(
             "SELECT run_uuid, status, artifact_uri FROM runs JOIN experiments USING (experiment_id)"
-            " WHERE experiments.name = ? AND runs.lifecycle_stage = 'active' ORDER BY start_time",
-            (experiment,),
+            " WHERE (experiments.name = ? OR experiments.name LIKE ?)"
+            " AND runs.lifecycle_stage = 'active' ORDER BY start_time",
+            (experiment, f"{experiment} (%"),
         )
         return [
             Row(

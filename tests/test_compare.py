@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -62,34 +63,27 @@ def test_a_revision_of_older_params_is_read_as_long_as_its_sample_section_fits()
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "key"),
     [
-        (lambda params: params.pop("sample"), "old: has no sample"),
-        (
-            lambda params: params["sample"].pop("steps"),
-            "old: params.yaml: sample section: steps: missing",
-        ),
-        (
-            lambda params: params["sample"].update(steps="many"),
-            "old: params.yaml: sample section: steps",
-        ),
-        (lambda params: params.update(sample=[1]), "old: params.yaml: sample section: "),
+        (lambda params: params.pop("sample"), "sample"),
+        (lambda params: params["sample"].pop("steps"), "steps"),
+        (lambda params: params["sample"].update(steps="many"), "steps"),
+        (lambda params: params.update(sample=[1]), "sample"),
     ],
     ids=["no section", "no key", "a wrong value", "no mapping"],
 )
-def test_a_sample_section_of_another_version_is_one_line(change, line):
+def test_a_sample_section_of_another_version_is_one_line(change, key):
     params = tiny_params()
     change(params)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=f"^old: .*{key}") as error:
         read_experiment("old", "", texts(params), {})
-    assert str(error.value).startswith(line)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"text"'])
 def test_damaged_figures_are_one_line(content):
     files = texts(tiny_params()) | {"metrics/headline.json": content}
-    with pytest.raises(UserError, match=r"^a: metrics/headline.json: is damaged"):
+    with pytest.raises(UserError, match=r"^a: metrics/headline.json: "):
         read_experiment("a", "", files, {})
 
 
@@ -126,7 +120,7 @@ def test_a_figure_stands_out_where_it_is_better_than_all_beyond_both_margins(
     assert figure_rows(experiments)[0].best == best
 
 
-def test_nothing_stands_out_among_figures_of_different_data_sets_or_where_one_is_missing():
+def test_nothing_stands_out_where_data_sets_differ_or_a_figure_or_margin_is_missing():
     margins = {"joint_accuracy": 0.01}
     first, second = (
         experiment(name, {"joint_accuracy": v}, margins) for name, v in (("a", 0.9), ("b", 0.1))
@@ -135,19 +129,8 @@ def test_nothing_stands_out_among_figures_of_different_data_sets_or_where_one_is
     other = experiment("b", {"joint_accuracy": 0.1}, margins, data__dataset="fashion_mnist")
     assert figure_rows([first, other])[0].best is None
     assert figure_rows([first, second, experiment("c")])[0].best is None
-
-
-@pytest.mark.parametrize("with_margin", [[], [0], [1]])
-def test_a_figure_without_a_margin_does_not_stand_out_however_different(with_margin):
-    experiments = [
-        experiment(
-            str(value),
-            {"zero_shot_accuracy": value},
-            {"zero_shot_accuracy": 0.01} if index in with_margin else {},
-        )
-        for index, value in enumerate((0.9, 0.1))
-    ]
-    assert figure_rows(experiments)[0].best is None
+    without = experiment("b", {"joint_accuracy": 0.1})
+    assert figure_rows([first, without])[0].best is None
 
 
 def test_only_params_that_differ_are_shown():
@@ -208,9 +191,8 @@ def test_the_sheet_holds_every_picture_enlarged_without_blur(comparison):
 
 
 def test_more_experiments_make_a_wider_sheet_and_nothing_is_cut(comparison):
-    from dataclasses import replace
-
     narrow = comparison_sheet(comparison)
+    assert narrow.tobytes() == comparison_sheet(comparison).tobytes()
     wide = comparison_sheet(
         replace(
             comparison,
@@ -224,11 +206,6 @@ def test_more_experiments_make_a_wider_sheet_and_nothing_is_cut(comparison):
     edge = np.asarray(wide)
     assert (edge[:, -20:] == edge[0, -1]).all()
     assert (edge[-10:] == edge[0, -1]).all()
-
-
-def test_the_same_comparison_gives_the_same_sheet(comparison):
-    first, second = comparison_sheet(comparison), comparison_sheet(comparison)
-    assert first.tobytes() == second.tobytes()
 
 
 class Page(HTMLParser):
@@ -303,14 +280,14 @@ def run(run):
 def test_fewer_than_two_different_revisions_are_refused(run, revs):
     status, out, err = run(*revs)
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert "expected two or more different revisions" in err
+    assert err.startswith(f"error: {' '.join(revs)}: ")
 
 
 def test_a_revision_that_is_not_there_is_named(run, monkeypatch, tmp_path, trained):
     monkeypatch.chdir(trained.layout.root)
     status, out, err = run("workspace", "no-such-experiment", "--out", tmp_path)
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("error: no-such-experiment: no such revision here")
+    assert err.startswith("error: no-such-experiment: ")
 
 
 def test_a_folder_without_params_is_one_line(run, monkeypatch, tmp_path):
@@ -384,8 +361,6 @@ def test_the_notes_paint_the_pictures_again(paint):
 
 
 def test_of_different_data_sets_each_paints_its_own_prompts_unless_some_are_chosen(paint):
-    from dataclasses import replace
-
     from systems import random_system
 
     ours, theirs = random_system(), random_system()

@@ -51,10 +51,6 @@ def newer(root: Path) -> Iterator[Variables]:
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         database.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
-        database.execute(
-            "CREATE TABLE experiments (experiment_id INTEGER, name, artifact_location)"
-        )
-        database.execute("CREATE TABLE runs (run_uuid, artifact_uri, experiment_id)")
         database.commit()
     yield {}
     (root / "mlflow.db").unlink()

@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from unclip.config.errors import UserError
 from unclip.pictures import charts
 from unclip.pictures import sheets as figures
-from unclip.pictures.charts import bar_accuracies, curves, read_history
+from unclip.pictures.charts import bar_accuracies, curves
 from unclip.pictures.gif import save_gif
+from unclip.pictures.history import read_history
 from unclip.pictures.png import as_image, read_png_text, save_png
 from unclip.pictures.sheets import film, grid, preview, strip, trajectory, wrap_text
 

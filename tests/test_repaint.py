@@ -75,7 +75,7 @@ def some_latents():
 @pytest.mark.parametrize("batch_size", [1, 5, 200])
 def test_every_picture_of_a_call_comes_again(system, settings, batch_size, tmp_path):
     settings = change(settings, batch_size=batch_size)
-    for picture, note in call(system, ODD, [7, 8], settings):
+    for picture, note in call(system, ODD[-3:], [7, 8], settings):
         assert np.array_equal(repaint(system, through_a_file(note, tmp_path)), picture)
 
 

@@ -1,5 +1,7 @@
 """`python cli.py trace`, with a trained tiny system and repositories that git alone makes."""
 
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import cli
-from unclip.pictures.png import read_png_text, save_png
+from unclip.pictures.png import encode_png, read_png_text, save_png
+from unclip.provenance.dvc_history import remembered
 from unclip.provenance.tracing import compare_pixels, describe_note
 
 HASHES = {"checkpoint.clip": "a" * 64, "checkpoint.prior": "b" * 64, "checkpoint.decoder": "c" * 64}
@@ -56,53 +59,47 @@ def test_a_file_that_is_not_there_is_named(run, elsewhere):
     assert "nowhere.png: no such file" in fails_in_one_line(run("trace", "nowhere.png"))
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"just text" * 100])
-def test_what_is_no_png_is_refused(run, elsewhere, content):
+def bomb() -> bytes:
+    """A PNG whose note unpacks to more than it seems."""
+    info, stream = PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_text("prompt", "a" * 2_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(stream, format="PNG", pnginfo=info)
+    return stream.getvalue()
+
+
+def png(note: dict[str, str]) -> bytes:
+    return encode_png(Image.new("RGB", (8, 8)), note)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"just text" * 100, bomb(), png({})),
+        png(HASHES | {"checkpoint.prior": "\x1b[31mred"}),
+        png(HASHES)[:-30],
+    ],
+    ids=["empty", "GIF", "header", "text", "bomb", "no note", "no hash", "cut"],
+)
+def test_what_is_no_picture_of_ours_is_refused(run, elsewhere, content):
     Path("a.png").write_bytes(content)
-    assert "a.png: not a readable PNG" in fails_in_one_line(run("trace", "a.png"))
-
-
-def test_a_folder_is_refused(run, elsewhere):
-    Path("a.png").mkdir()
-    assert "a.png: not a readable PNG" in fails_in_one_line(run("trace", "a.png"))
-
-
-def test_a_picture_that_carries_no_note_is_refused(run, elsewhere):
-    Image.new("RGB", (8, 8)).save("a.png")
-    assert "carries no note of how it was painted" in fails_in_one_line(run("trace", "a.png"))
-
-
-def test_a_note_with_something_else_for_a_hash_is_refused(run, elsewhere):
-    save_png(Image.new("RGB", (8, 8)), "a.png", HASHES | {"checkpoint.prior": "\x1b[31mred"})
     line = fails_in_one_line(run("trace", "a.png"))
-    assert "checkpoint.prior" in line
+    assert line.startswith("error: a.png: ")
     assert "\x1b" not in line
 
 
-def test_a_picture_of_a_size_that_no_memory_holds_is_refused(run, elsewhere, monkeypatch):
-    save_png(Image.new("L", (64, 64)), "a.png", HASHES)
+def test_a_folder_and_a_picture_that_no_memory_holds_are_refused(run, elsewhere, monkeypatch):
+    Path("a.png").mkdir()
+    fails_in_one_line(run("trace", "a.png"))
+    Path("b.png").write_bytes(png(HASHES))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
-    assert "a.png: not a readable PNG" in fails_in_one_line(run("trace", "a.png"))
-
-
-def test_a_note_that_unpacks_to_more_than_it_seems_is_refused(run, elsewhere):
-    info = PngImagePlugin.PngInfo()
-    info.add_text("prompt", "a" * 2_000_000, zip=True)
-    Image.new("RGB", (8, 8)).save("a.png", pnginfo=info)
-    assert "a.png: not a readable PNG" in fails_in_one_line(run("trace", "a.png"))
-
-
-def test_a_cut_picture_is_refused(run, elsewhere, painted):
-    whole = singles(painted)[0].read_bytes()
-    Path("a.png").write_bytes(whole[: len(whole) // 2])
-    assert fails_in_one_line(run("trace", "a.png"))
+    fails_in_one_line(run("trace", "b.png"))
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--out", "b.png"], "--out b.png: is for the picture painted again; add --repaint"),
-        (["--repaint", "--out", "a.png"], "--out a.png: is the picture itself"),
+        (["--out", "b.png"], "--out b.png: "),
+        (["--repaint", "--out", "a.png"], "--out a.png: "),
     ],
     ids=["no --repaint", "over itself"],
 )
@@ -129,18 +126,6 @@ def test_a_note_is_told_in_order_and_what_does_not_print_is_escaped():
     assert "1000 characters" in told["zz"]
 
 
-def test_a_picture_is_traced_to_the_checkpoints_in_a_folder(run, elsewhere, painted, trained):
-    picture = singles(painted)[0]
-    status, out, err = run("trace", picture, "--from", trained.layout.root)
-    assert (status, err) == (0, "")
-    note = read_png_text(picture)
-    for kind in ("clip", "prior", "decoder"):
-        assert note[f"checkpoint.{kind}"] in out
-        assert str(trained.layout.model(kind)) in out
-    assert "a large red circle" in out
-    assert "not on this machine" not in out
-
-
 def test_without_a_store_of_mlflow_a_line_says_so(run, elsewhere, painted, monkeypatch):
     monkeypatch.delenv("UNCLIP_TRACKING")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -151,24 +136,20 @@ def test_without_a_store_of_mlflow_a_line_says_so(run, elsewhere, painted, monke
     assert not list(elsewhere.iterdir()), "to look is not to make a store"
 
 
-def test_where_mlflow_is_off_a_line_says_so(run, elsewhere, painted):
-    assert "MLflow: UNCLIP_TRACKING=off" in run("trace", singles(painted)[0])[1]
-
-
-def test_checkpoints_that_are_nowhere_are_still_named(run, elsewhere, painted):
+def test_without_checkpoints_and_mlflow_the_note_is_still_told(run, elsewhere, painted):
     status, out, _ = run("trace", singles(painted)[0])
     assert status == 0
+    assert "MLflow: UNCLIP_TRACKING=off" in out
     assert out.count("not on this machine") == 3
+    assert "a large red circle" in out
 
 
-def test_a_sheet_is_traced_and_says_that_single_pictures_are_painted_again(run, elsewhere, painted):
+def test_a_sheet_is_traced_and_not_painted_again(run, elsewhere, painted):
     status, out, _ = run("trace", painted / "grid.png")
     assert status == 0
     assert "a large red circle; a small blue star" in out
     assert "a sheet" in out
-    assert "is a sheet of pictures" in fails_in_one_line(
-        run("trace", painted / "grid.png", "--repaint")
-    )
+    fails_in_one_line(run("trace", painted / "grid.png", "--repaint"))
 
 
 # Painted again
@@ -181,13 +162,14 @@ def test_every_picture_of_a_call_is_painted_again_byte_for_byte(run, elsewhere, 
         options = ["--repaint", "--from", trained.layout.root, "--out", again]
         status, out, err = run("trace", picture, *options)
         assert status == 0, err
-        assert "the same pixels, and the same file byte for byte" in out
+        assert "byte for byte" in out
+        for kind in ("clip", "prior", "decoder"):
+            assert read_png_text(picture)[f"checkpoint.{kind}"] in out
+            assert str(trained.layout.model(kind)) in out
         assert again.read_bytes() == picture.read_bytes()
 
 
 def test_checkpoints_from_several_folders_are_put_together(run, elsewhere, painted, trained):
-    import shutil
-
     shutil.copytree(trained.layout.model("decoder"), elsewhere / "models" / "decoder")
     shutil.copytree(trained.layout.model("clip"), elsewhere / "pretrained" / "one" / "clip")
     shutil.copytree(trained.layout.model("prior"), elsewhere / "other" / "prior")
@@ -203,7 +185,7 @@ def test_checkpoints_from_several_folders_are_put_together(run, elsewhere, paint
 def test_a_folder_that_is_not_there_is_named_and_not_passed_over(run, painted):
     status, out, err = run("trace", singles(painted)[0], "--from", "nowhere")
     assert (status, out) == (1, "")
-    assert err.startswith("error: --from nowhere: is no folder; ")
+    assert err.startswith("error: --from nowhere: ")
 
 
 def test_a_changed_pixel_is_counted_and_the_status_is_1(run, elsewhere, painted, trained):
@@ -214,7 +196,7 @@ def test_a_changed_pixel_is_counted_and_the_status_is_1(run, elsewhere, painted,
     save_png(Image.fromarray(pixels), "a.png", read_png_text(picture))
     status, out, _ = run("trace", "a.png", "--repaint", "--from", trained.layout.root)
     assert status == 1
-    assert "painted again: 1 of 768 values differ, by at most " in out
+    assert "1 of 768 values differ" in out
 
 
 def test_a_picture_saved_in_another_way_has_the_same_pixels(run, elsewhere, painted, trained):
@@ -225,14 +207,14 @@ def test_a_picture_saved_in_another_way_has_the_same_pixels(run, elsewhere, pain
         image.save("a.png", pnginfo=info, compress_level=0)
     status, out, _ = run("trace", "a.png", "--repaint", "--from", trained.layout.root)
     assert status == 0
-    assert "the same pixels; as a file it was saved in another way" in out
+    assert "the same pixels" in out
+    assert "byte for byte" not in out
 
 
 def test_checkpoints_that_are_nowhere_paint_nothing(run, elsewhere, painted):
     status, _, err = run("trace", singles(painted)[0], "--repaint")
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith("error: clip ")
-    assert "is not in models/ or pretrained/" in err
 
 
 def test_a_damaged_note_is_one_line(run, elsewhere, painted, trained):
@@ -305,11 +287,8 @@ def commit(text: str) -> str:
 
 
 def test_every_revision_that_names_a_network_is_remembered(elsewhere):
-    from unclip.provenance.dvc_history import remembered
-
     git("init", "--quiet", "--initial-branch=main")
     Path(".dvc").mkdir()
-    Path(".gitignore").write_text("/.dvc/tmp\n")
     first = commit(lock("clip", "1") + lock("decoder", "a").partition("stages:\n")[2])
     git("tag", "--annotate", "v1", "--message", "One")
     experiment = commit(lock("decoder", "b"))
@@ -323,9 +302,6 @@ def test_every_revision_that_names_a_network_is_remembered(elsewhere):
     forgotten = commit(lock("decoder", "d"))
     git("reset", "--quiet", "--hard", "HEAD^")
     Path("dvc.lock").write_text(lock("decoder", "e"))
-    running = Path(".dvc/tmp/exps/standalone/tmp1")
-    running.mkdir(parents=True)
-    (running / "dvc.lock").write_text(lock("decoder", "f"))
 
     found = remembered(Path())
     # The merge kept what was there and threw the side's away.
@@ -339,13 +315,10 @@ def test_every_revision_that_names_a_network_is_remembered(elsewhere):
         "c": [f"side ({side[:7]})"],
         "d": [forgotten[:7]],
         "e": ["this folder"],
-        "f": [f"running in {running}"],
     }
 
 
 def test_without_git_only_the_folder_itself_is_remembered(elsewhere):
-    from unclip.provenance.dvc_history import remembered
-
     Path("dvc.lock").write_text(lock("prior", "a"))
     assert remembered(Path()) == {}
     Path(".dvc").mkdir()

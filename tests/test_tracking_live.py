@@ -44,20 +44,22 @@ class FakeStore:
         self._note("create", {"experiment": experiment, "name": name, **tags})
         return "r1"
 
-    def log_params(self, run_id: str, params: dict) -> None:
-        self._note("params", params)
-
-    def log_points(self, run_id: str, points: list) -> None:
+    def log(self, run_id: str, points: Any = (), params: Any = None, tags: Any = None) -> None:
+        if params is not None:
+            self._note("params", params)
         if points:
             self._note("points", [(p.key, p.value, p.step) for p in points])
+        if tags is not None:
+            self._note("tags", tags)
+
+    @property
+    def client(self) -> Any:
+        return self
 
     def log_image(self, run_id: str, image: Any, key: str, step: int) -> None:
         self._note("image", (np.asarray(image).copy(), key, step))
 
-    def set_tags(self, run_id: str, tags: dict) -> None:
-        self._note("tags", tags)
-
-    def finish_run(self, run_id: str, status: str) -> None:
+    def set_terminated(self, run_id: str, status: str) -> None:
         self._note("finish", status)
 
     def seen(self, name: str) -> list[Any]:
@@ -67,23 +69,16 @@ class FakeStore:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     fake = FakeStore()
-    monkeypatch.setattr(live, "open_store", lambda root: fake)
+    monkeypatch.setattr(live, "open_store", lambda: fake)
     return fake
 
 
-def test_mlflow_is_imported_by_two_modules_and_only_inside_functions():
-    folder = Path(live.__file__).parent
-    importers = set()
-    for path in folder.glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        assert not any("mlflow" in ast.unparse(node) for node in tree.body if is_import(node))
-        if any("mlflow" in ast.unparse(node) for node in ast.walk(tree) if is_import(node)):
-            importers.add(path.name)
-    assert importers == {"registry.py", "store.py"}
-
-
-def is_import(node: ast.AST) -> bool:
-    return isinstance(node, (ast.Import, ast.ImportFrom))
+def test_mlflow_is_imported_only_inside_functions():
+    for path in Path(live.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            assert not (
+                isinstance(node, (ast.Import, ast.ImportFrom)) and "mlflow" in ast.unparse(node)
+            )
 
 
 def test_switched_off_it_starts_no_thread_and_writes_nothing(
@@ -133,11 +128,11 @@ def test_the_status_tells_how_the_stage_ended(store: FakeStore, error: Any, stat
 
 
 def test_what_was_handed_over_may_be_changed_afterwards(store: FakeStore):
-    image, metrics = np.zeros((2, 2, 3), np.uint8), {"loss": 1.0}
+    image, metrics = Image.new("RGB", (2, 2)), {"loss": 1.0}
     with StageRun("train_clip", {}) as run:
         run.log_image("grid", image, 5)
         run.log_metrics(5, metrics)
-        image += 1
+        image.putpixel((0, 0), (255, 255, 255))
         metrics["loss"] = 9.0
     assert store.seen("image")[0][0].max() == 0
     assert store.seen("points") == [[("loss", 1.0, 5)]]
@@ -148,29 +143,27 @@ def test_a_store_that_hangs_never_holds_up_the_training(
 ):
     gate = threading.Event()
     fake = FakeStore(gate=gate)
-    monkeypatch.setattr(live, "open_store", lambda root: fake)
+    monkeypatch.setattr(live, "open_store", lambda: fake)
     monkeypatch.setattr(live, "EXIT_SECONDS", 0.1)
     with StageRun("train_clip", {}) as run:
         for step in range(5000):
             run.log_metrics(step, {"loss": 1.0})
-            run.log_image("grid", np.zeros((2, 2, 3), np.uint8), step)
     assert fake.calls == []  # reached although the store never answered
     assert capsys.readouterr().err.count("warning") == 1
     gate.set()
     run._thread.join(30)
-    assert len(fake.seen("image")) == live.WAITING_IMAGES
 
 
 @pytest.mark.parametrize("call", ["create", "params", "points", "image", "tags", "finish"])
 def test_a_failing_call_warns_once_in_one_line_and_training_goes_on(
     call: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(live, "open_store", lambda root: FakeStore(fail_at=call))
+    monkeypatch.setattr(live, "open_store", lambda: FakeStore(fail_at=call))
     done = False
     with StageRun("train_clip", {}) as run:
         for step in range(3):
             run.log_metrics(step, {"loss": 1.0})
-            run.log_image("grid", np.zeros((2, 2, 3), np.uint8), step)
+            run.log_image("grid", Image.new("RGB", (2, 2)), step)
             run.set_tags({"a": "b"})
         done = True
     error = capsys.readouterr().err
@@ -187,8 +180,3 @@ def test_a_place_that_can_not_be_written_warns_once(
     with StageRun("train_clip", {}) as run:
         run.log_metrics(1, {"loss": 1.0})
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_an_image_of_floats_is_a_mistake_of_the_caller(store: FakeStore):
-    with StageRun("train_clip", {}) as run, pytest.raises(AssertionError, match="float64"):
-        run.log_image("grid", np.zeros((2, 2, 3)), 1)

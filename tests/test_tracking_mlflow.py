@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from unclip.tracking.lineage import find_lineage
 from unclip.tracking.live import StageRun
 from unclip.tracking.record import record_experiment
 from unclip.tracking.store import Point, Store, TrackingError
@@ -68,21 +69,19 @@ def artifacts(root: Path, run_id: str, folder: str = "") -> set[str]:
 # A stage's run
 
 
-def test_curves_arrive_with_their_steps_and_without_infinities(root: Path):
+def test_curves_and_pictures_arrive_with_their_steps(root: Path):
+    before = time.time() * 1000
     with StageRun("train_clip", {"clip": {"lr": 0.1}}) as run:
+        after = time.time() * 1000
         for step in range(1, 1201):
             run.log_metrics(step, {"loss": 1 / step, "val": float("inf") if step > 1 else 2.0})
+        run.log_image("painted", Image.new("RGB", (8, 8), "red"), 7)
     (found,) = runs(root, "unclip-stages")
     assert found.info.status == "FINISHED"
+    assert before - 1 <= found.info.start_time <= after
     assert found.data.params == {"clip.lr": "0.1"}
-    assert curve(root, found.info.run_id, "loss") == [(s, 1 / s) for s in range(1, 1201)]
-    assert curve(root, found.info.run_id, "val") == [(1, 2.0)]
-
-
-def test_a_picture_arrives_with_its_step(root: Path):
-    with StageRun("train_decoder", {}) as run:
-        run.log_image("painted", Image.new("RGB", (8, 8), "red"), 7)
-    assert run.run_id
+    assert curve(root, run.run_id, "loss") == [(s, 1 / s) for s in range(1, 1201)]
+    assert curve(root, run.run_id, "val") == [(1, 2.0)]
     (picture,) = (p for p in artifacts(root, run.run_id, "images") if p.endswith(".png"))
     assert picture.startswith("images/painted+step+7+")
     local = client(root).download_artifacts(run.run_id, picture)
@@ -104,6 +103,7 @@ def test_a_run_that_raised_is_failed(root: Path):
 
 ENDLESS = """
 import time
+from unclip.tracking.lineage import find_lineage
 from unclip.tracking.live import StageRun
 with StageRun("train_clip", {}) as run:
     while run.run_id is None: time.sleep(0.1)
@@ -129,6 +129,7 @@ def test_a_run_whose_process_died_is_marked_killed_at_the_next_start(root: Path)
 
 SHORT = """
 import sys
+from unclip.tracking.lineage import find_lineage
 from unclip.tracking.live import StageRun
 with StageRun("train_clip", {}) as run:
     run.log_metrics(1, {"loss": 1.0})
@@ -171,7 +172,7 @@ def test_a_database_of_another_mlflow_is_named_in_one_line(root: Path, version: 
     with sqlite3.connect(root / "mlflow.db") as db:
         db.execute("UPDATE alembic_version SET version_num = ?", (version,))
     with pytest.raises(TrackingError, match=advice) as caught:
-        record_experiment(root, make_workspace(root))
+        record_experiment(make_workspace(root))
     assert "\n" not in str(caught.value)
 
 
@@ -185,9 +186,9 @@ def test_no_call_holds_more_than_a_server_takes():
 
     taken = Client()
     store = Store(taken, {})
-    store.log_points("r1", [Point("loss", 1.0, 0, step) for step in range(2500)])
-    store.log_params("r1", {str(i): "x" for i in range(250)})
-    store.set_tags("r1", {str(i): "x" for i in range(150)})
+    store.log("r1", points=[Point("loss", 1.0, 0, step) for step in range(2500)])
+    store.log("r1", params={str(i): "x" for i in range(250)})
+    store.log("r1", tags={str(i): "x" for i in range(150)})
     # Metrics at most 1000 a call, params and tags 100 (MLflow's REST API, "Log batch").
     assert taken.sizes == [1000, 1000, 500, 100, 100, 50, 100, 50]
 
@@ -213,52 +214,45 @@ def make_workspace(folder: Path, weights: bytes = b"weights") -> Path:
     return folder
 
 
-def test_the_record_holds_params_metrics_curves_and_files(root: Path, tmp_path: Path):
-    run_id = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
-    data = client(root).get_run(run_id).data
-    assert (len(data.params), data.params["clip.value_129"]) == (131, "129")
-    assert data.metrics["headline.accuracy"] == 0.5
+def test_the_record_holds_params_metrics_curves_and_files(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(make_workspace(tmp_path / "work"))
+    before = set(Path().rglob("*"))
+    record = record_experiment(Path())
+    run_id = record["run_id"]
+    run = client(root).get_run(run_id)
+    assert record["experiment_id"] == run.info.experiment_id
+    assert (len(run.data.params), run.data.params["clip.value_129"]) == (131, "129")
+    assert run.data.metrics["headline.accuracy"] == 0.5
     assert curve(root, run_id, "train_clip/loss") == [(s, 1 / s) for s in range(1, 1201)]
     assert artifacts(root, run_id) >= {"params.yaml", "dvc.lock"}
     assert artifacts(root, run_id, "plots") == {"plots/accuracy.png"}
     shown = {Path(path).name.split("+")[0] for path in artifacts(root, run_id, "images")}
     assert shown == {"samples~grid", "samples~train_decoder"}
+    assert set(Path().rglob("*")) == before, "a temporary workspace gets nothing of the store"
 
 
-def test_a_temporary_workspace_gets_nothing_of_the_store(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(make_workspace(tmp_path / "work"))
-    before = set(Path().rglob("*"))
-    record_experiment(root, Path())
-    assert set(Path().rglob("*")) == before
-    assert (root / "mlruns").is_dir()
-
-
-def test_the_same_state_is_recorded_once_and_another_state_again(root: Path, tmp_path: Path):
-    first = record_experiment(root, make_workspace(tmp_path / "work"))
-    again = record_experiment(root, tmp_path / "work")
+def test_each_state_is_recorded_once_unless_forced(root: Path, tmp_path: Path):
+    first = record_experiment(make_workspace(tmp_path / "work"))
+    again = record_experiment(tmp_path / "work")
     assert (first["created"], again["created"]) == (True, False)
     assert first["run_id"] == again["run_id"]
-    record_experiment(root, make_workspace(tmp_path / "work", b"others"))
+    forced = record_experiment(tmp_path / "work", force=True)
+    assert [run.info.run_id for run in runs(root, "unclip")] == [forced["run_id"]]
+    assert first["run_id"] != forced["run_id"]
+    record_experiment(make_workspace(tmp_path / "work", b"others"))
     assert len(runs(root, "unclip")) == 2
-
-
-def test_force_replaces_the_record(root: Path, tmp_path: Path):
-    first = record_experiment(root, make_workspace(tmp_path / "work"))
-    second = record_experiment(root, tmp_path / "work", force=True)
-    assert [run.info.run_id for run in runs(root, "unclip")] == [second["run_id"]]
-    assert first["run_id"] != second["run_id"]
 
 
 @pytest.mark.parametrize("harm", ["complete", "artifacts"])
 def test_a_broken_record_is_written_anew(root: Path, tmp_path: Path, harm: str):
-    first = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
+    first = record_experiment(make_workspace(tmp_path / "work"))["run_id"]
     if harm == "complete":
         client(root).delete_tag(first, "complete")
     else:
         shutil.rmtree(root / "mlruns")
-    second = record_experiment(root, tmp_path / "work")["run_id"]
+    second = record_experiment(tmp_path / "work")["run_id"]
     assert [run.info.run_id for run in runs(root, "unclip")] == [second] != [first]
 
 
@@ -268,10 +262,10 @@ def test_a_record_cut_short_is_an_error_of_one_line_and_mended_by_the_next(
     workspace = make_workspace(tmp_path / "work")
     (workspace / "samples/grid.png").write_bytes(b"no picture")
     with pytest.raises(TrackingError) as caught:
-        record_experiment(root, workspace)
+        record_experiment(workspace)
     assert "\n" not in str(caught.value)
     assert [run.info.status for run in runs(root, "unclip")] == ["FAILED"]
-    assert record_experiment(root, make_workspace(workspace))["created"]
+    assert record_experiment(make_workspace(workspace))["created"]
     assert [run.info.status for run in runs(root, "unclip")] == ["FINISHED"]
 
 
@@ -281,31 +275,46 @@ def test_the_record_finds_the_run_that_made_a_checkpoint_by_its_hash(root: Path,
             run.set_tags({"output_hash": hashlib.sha256(weights).hexdigest()})
         if weights == b"weights":
             maker = run.run_id
-    record = record_experiment(root, make_workspace(tmp_path / "work"))
+    record = record_experiment(make_workspace(tmp_path / "work"))
     tags = client(root).get_run(record["run_id"]).data.tags
     assert tags["stage_run.train_clip"] == maker
     assert f"runs/{maker}" in tags["mlflow.note.content"]
 
 
-def test_after_a_move_old_pictures_are_found_and_new_ones_stay_in_the_new_place(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_after_a_move_all_goes_to_the_new_place_and_earlier_runs_are_still_found(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
-    first = record_experiment(root, make_workspace(tmp_path / "work"))["run_id"]
+    with StageRun("train_clip", {}) as maker:
+        maker.set_tags({"output_hash": hashlib.sha256(b"weights").hexdigest()})
+    first = record_experiment(make_workspace(tmp_path / "work"))["run_id"]
     moved = tmp_path / "moved"
     shutil.move(root, moved)
     monkeypatch.setenv("DVC_ROOT", str(moved))
-    again = record_experiment(moved, tmp_path / "work")
-    assert (again["run_id"], again["created"]) == (first, False)
-    assert "dvc.lock" in artifacts(moved, first)
+    capsys.readouterr()
+    again = record_experiment(tmp_path / "work")
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [run.info.run_id for run in runs(moved, "unclip")] == [again["run_id"]] != [first]
+    assert "dvc.lock" in artifacts(moved, again["run_id"])
+    assert client(moved).get_run(again["run_id"]).data.tags["stage_run.train_clip"] == maker.run_id
+    lineage = find_lineage({"clip": hashlib.sha256(b"weights").hexdigest()})
+    assert {record.id for record in lineage.records} == {first, again["run_id"]}
     with StageRun("train_decoder", {}) as run:
         run.log_image("painted", Image.new("RGB", (8, 8)), 1)
-    assert run.run_id and artifacts(moved, run.run_id, "images")  # noqa: PT018
+    assert artifacts(moved, run.run_id, "images")
     assert not root.exists()
+    names = {
+        e.name for e in client(moved).search_experiments() if "(files in main repo, " in e.name
+    }
+    assert len(names) == 2
+    assert not record_experiment(tmp_path / "work")["created"]
+    assert capsys.readouterr().err == ""
 
 
-def test_a_lived_run_shows_when_the_stage_started(root: Path):
-    before = time.time() * 1000
-    with StageRun("train_clip", {}):
-        after = time.time() * 1000
-    (found,) = runs(root, "unclip-stages")
-    assert before - 1 <= found.info.start_time <= after
+def test_a_bucket_stays_where_it_is(root: Path):
+    client(root).create_experiment("unclip-stages", artifact_location="s3://bucket/mlruns")
+    with StageRun("train_clip", {}) as run:
+        pass
+    assert [found.info.run_id for found in runs(root, "unclip-stages")] == [run.run_id]

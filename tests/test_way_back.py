@@ -1,7 +1,7 @@
 """As a user has it: pictures of many revisions are traced, painted again, and compared."""
 
+import base64
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,12 +94,10 @@ def test_twenty_of_twenty_pictures_of_three_revisions_are_painted_again_to_the_b
 
 
 def test_a_picture_varied_from_its_own_noise_is_painted_again_too(painted, tmp_path):
-    out = tmp_path / "varied"
-    options = ["--invert", "--num", "1", "--steps", "4", "--out", str(out)]
+    options = ["--invert", "--num", "1", "--steps", "4", "--out", str(tmp_path)]
     painted.lab.run("python", "cli.py", "vary", str(painted.last[0]), *options)
-    varied = sorted(out.glob("*_seed*_seed*.png"))
-    assert len(varied) == 1
-    assert repaint(painted.lab, *varied).count(SAME) == 1
+    (varied,) = tmp_path.glob("*_seed*_seed*.png")
+    assert repaint(painted.lab, varied).count(SAME) == 1
 
 
 def test_the_way_back_names_revisions_runs_params_and_records(painted):
@@ -124,36 +122,29 @@ def test_the_way_back_names_revisions_runs_params_and_records(painted):
 def test_a_fresh_clone_paints_again_what_its_remote_has(painted, tmp_path):
     clone = Lab.beside(tmp_path / "clone")
     clone.run("git", "clone", "--quiet", str(painted.lab.root), ".")
+    clone.run("dvc", "remote", "add", "--default", "--force", "store", str(tmp_path / "gone"))
+    fails_in_one_line(clone, painted.last[0], "clip ")
     clone.run("dvc", "remote", "add", "--default", "--force", "store", str(painted.remote))
     clone.run("dvc", "pull")
     said = repaint(clone, painted.last[0], painted.first[0])
     assert said.count(SAME) == 2
     assert said.count("no records of MLflow here yet") == 2
     assert said.count("not on this machine") == 1, "the first prior, from the remote alone"
-    # Nobody has fetched the experiment.
-    done = clone.call("python", "cli.py", "trace", str(painted.aside[0]), "--repaint")
+    fails_in_one_line(clone, painted.aside[0], "decoder ")  # nobody has fetched the experiment
+
+
+def fails_in_one_line(lab: Lab, picture: Path, line: str) -> None:
+    done = lab.call("python", "cli.py", "trace", str(picture), "--repaint")
     assert done.returncode == 1
-    assert [line for line in done.stdout.splitlines() if line.startswith("error")] == [
-        done.stdout.splitlines()[-1]
-    ]
-    assert "error: decoder " in done.stdout
+    errors = [each for each in done.stdout.splitlines() if each.startswith("error")]
+    assert errors == done.stdout.splitlines()[-1:]
+    assert errors[0].startswith(f"error: {line}")
     assert "Traceback" not in done.stdout
 
 
-def test_a_clone_whose_remote_is_gone_says_so_in_one_line(painted, tmp_path):
-    clone = Lab.beside(tmp_path / "clone")
-    clone.run("git", "clone", "--quiet", str(painted.lab.root), ".")
-    gone = tmp_path / "remote"
-    shutil.copytree(painted.remote, gone)
-    clone.run("dvc", "remote", "add", "--default", "--force", "store", str(gone))
-    shutil.rmtree(gone)
-    done = clone.call("python", "cli.py", "trace", str(painted.last[0]), "--repaint")
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].startswith("error: clip ")
-    assert "Traceback" not in done.stdout
-
-
-def test_experiments_are_compared_side_by_side(painted, tmp_path):
+def test_experiments_are_compared_side_by_side_and_pictures_of_the_page_lead_back(
+    painted, tmp_path
+):
     lab = painted.lab
     revs = ["workspace", "HEAD^", "aside"]
     prompts = [part for prompt in PROMPTS for part in ("--prompt", prompt)]
@@ -161,24 +152,14 @@ def test_experiments_are_compared_side_by_side(painted, tmp_path):
     said = lab.run("python", "cli.py", "compare", *revs, *prompts, *options)
     assert said.splitlines()[-2:] == [str(tmp_path / f"comparison.{s}") for s in ("png", "html")]
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == len(revs) * len(PROMPTS) * 2
     changed = re.findall(r"<th scope=row>(prior\.[\w.]+|decoder\.[\w.]+)</th>", page)
     assert changed == ["prior.lr", "decoder.lr"]
     assert "joint_accuracy" in page
     with Image.open(tmp_path / "comparison.png") as image:
         assert image.width > 800
-
-
-def test_a_picture_saved_from_the_page_leads_back_too(painted, tmp_path):
-    import base64
-
-    lab = painted.lab
-    prompts = ["--prompt", PROMPTS[0], "--prompt", PROMPTS[1]]
-    lab.run("python", "cli.py", "compare", "workspace", "aside", *prompts, "--out", str(tmp_path))
-    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     pictures = []
     for number, source in enumerate(re.findall(r'base64,([^"]+)"', page)):
         pictures.append(tmp_path / f"{number}.png")
         pictures[-1].write_bytes(base64.b64decode(source))
-    assert len(pictures) == 8
-    assert repaint(lab, *pictures).count(SAME) == 8
+    assert len(pictures) == len(revs) * len(PROMPTS) * 2
+    assert repaint(lab, *pictures[::3]).count(SAME) == 6

@@ -79,7 +79,7 @@ def compare(
 def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]":
     """Returns what the files of the revisions say, all of them to be painted with one seed."""
     from unclip.comparison.experiments import EVALUATE, HEADLINE, PARAMS, read_experiment
-    from unclip.provenance.dvc_history import read_files
+    from unclip.provenance.revisions import read_files
 
     found: list[Experiment] = []
     changes: dict[str, Any] = {"num_per_prompt": num} | ({} if seed is None else {"seed": seed})

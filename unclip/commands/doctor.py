@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
 from unclip.config.errors import UserError
+from unclip.config.git import run_git
 from unclip.config.layout import Layout
 from unclip.config.settings import num_processes, num_threads, raw_data_dir
 from unclip.core.device import open_machine
@@ -133,7 +133,10 @@ def repository() -> str:
     """Returns who commits here; experiments need git, an identity and DVC."""
     if not Path(".dvc").is_dir():
         raise UserError("no .dvc folder here; run from the root of the repository")
-    identity = [_git("config", key) for key in ("user.name", "user.email")]
+    identity = [
+        run_git(Path(), "config", "--default", "", "--get", key)
+        for key in ("user.name", "user.email")
+    ]
     if not all(identity):
         raise UserError(
             "git knows no name and e-mail, which `dvc exp run` needs; "
@@ -142,26 +145,17 @@ def repository() -> str:
     return f"{identity[0]} <{identity[1]}>"
 
 
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise UserError("git is not installed, and DVC's experiments need it") from None
-    return done.stdout.strip()
-
-
 @check("records")
 def records() -> str:
     """Returns where MLflow keeps its records, and that they can be written."""
     if not is_tracking_on():
         return "off (UNCLIP_TRACKING)"
-    root = find_root()
-    database = find_database(root)
-    folder = database.parent if database else root
+    database = find_database()
+    folder = database.parent if database else find_root()
     if folder.exists() and not os.access(folder, os.W_OK):
         raise UserError(f"{folder}: can not be written to, and MLflow's store lies there")
     try:
-        return f"{describe_uri(root)} {look_at_store(root)}"
+        return f"{describe_uri()} {look_at_store()}"
     except TrackingError as error:
         raise UserError(f"{error}; mend that, or trainings go unrecorded") from None
 

@@ -18,15 +18,10 @@ def log(
 
     Example: `python cli.py log`
     """
-    from unclip.config.errors import UserError
-    from unclip.tracking.address import find_root, open_hint
+    from unclip.tracking.address import open_hint
     from unclip.tracking.record import record_experiment
-    from unclip.tracking.store import TrackingError
 
-    try:
-        found = record_experiment(find_root(), Path(), force=force)
-    except TrackingError as error:
-        raise UserError(str(error)) from None
+    found = record_experiment(Path(), force=force)
     typer.echo(f"{'recorded' if found['created'] else 'already recorded'}: run {found['run_id']}")
-    for line in open_hint(find_root()):
+    for line in open_hint(found["experiment_id"]):
         typer.echo(line)

@@ -108,9 +108,7 @@ def _register(given: Path, name: str, alias: str) -> int:
     from unclip.running.progress import progress
     from unclip.serving.card import CARD, model_card
     from unclip.serving.service import SETTINGS, Service
-    from unclip.tracking.address import find_root
     from unclip.tracking.registry import Given, register_model
-    from unclip.tracking.store import TrackingError
 
     with progress("registering", 2) as bar:
         service = Service.open(given)
@@ -131,22 +129,18 @@ def _register(given: Path, name: str, alias: str) -> int:
             tags={f"checkpoint.{kind}": value for kind, value in hashes.items()},
             run_id=_record_of(hashes),
         )
-        try:
-            version = register_model(find_root(), name, alias, model)
-        except TrackingError as error:
-            raise UserError(str(error)) from None
+        version = register_model(name, alias, model)
         bar.advance(note="(it has painted)")
     return version
 
 
 def _record_of(hashes: Mapping[str, str]) -> str | None:
     """Returns the run in MLflow that records the experiment which trained these networks."""
-    from unclip.tracking.address import find_root
     from unclip.tracking.lineage import find_lineage
     from unclip.tracking.store import TrackingError
 
     try:
-        records = find_lineage(find_root(), hashes).records
+        records = find_lineage(hashes).records
     except TrackingError:  # no store yet; what makes it says what is wrong with it
         return None
     return records[-1].id if records else None

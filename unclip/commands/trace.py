@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unclip.config.errors import UserError
-from unclip.tracking.address import EXPERIMENTS, find_root
+from unclip.tracking.address import EXPERIMENTS
 from unclip.tracking.lineage import Lineage, find_lineage
 from unclip.tracking.store import STAGES, Run, TrackingError
 
@@ -104,7 +104,7 @@ def _print_note(console: Console, traced: "Traced") -> None:
 
 def _ask_mlflow(console: Console, hashes: Mapping[str, str]) -> Lineage:
     try:
-        return find_lineage(find_root(), hashes)
+        return find_lineage(hashes)
     except TrackingError as error:
         console.print(Text(f"MLflow: {error}\n"), soft_wrap=True)
         return Lineage({}, [])

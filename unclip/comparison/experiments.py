@@ -25,23 +25,14 @@ LESS_IS_BETTER = ("frechet_distance",)
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the files of a revision say.
+    """What the files of a revision say."""
 
-    Attributes:
-        name: as the user named it.
-        commit: its short hash; "" for a folder.
-        params: params.yaml, flattened.
-        sample: how it paints.
-        figures: metrics/headline.json.
-        margins: of those figures that evaluate gives one for, the 95 % margin.
-    """
-
-    name: str
-    commit: str
-    params: dict[str, str]
-    sample: SampleParams
-    figures: dict[str, float]
-    margins: dict[str, float]
+    name: str  # as the user named it
+    commit: str  # its short hash; "" for a folder
+    params: dict[str, str]  # params.yaml, flattened
+    sample: SampleParams  # how it paints
+    figures: dict[str, float]  # metrics/headline.json
+    margins: dict[str, float]  # the 95 % margin of those figures that evaluate gives one for
 
     @property
     def dataset(self) -> str:
@@ -56,51 +47,31 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
-
-    Attributes:
-        label: what it is.
-        cells: a text for each experiment.
-        best: the experiment that stands out, None where none does.
-    """
+    """A line of the table."""
 
     label: str
-    cells: list[str]
-    best: int | None = None
+    cells: list[str]  # a text for each experiment
+    best: int | None = None  # the experiment that stands out
 
 
 @dataclass(frozen=True)
 class Painted:
-    """What one experiment painted of one prompt.
+    """What one experiment painted of one prompt."""
 
-    Attributes:
-        pictures: (N, C, H, W), one for each seed.
-        notes: of each, what its PNG carries.
-    """
-
-    pictures: npt.NDArray[np.uint8]
-    notes: list[dict[str, str]]
+    pictures: npt.NDArray[np.uint8]  # (N, C, H, W), one for each seed
+    notes: list[dict[str, str]]  # of each, what its PNG carries
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is shown of E experiments.
+    """All that is shown of E experiments."""
 
-    Attributes:
-        experiments: E of them, in the order of the columns.
-        figures: their figures.
-        params: those of their params in which they differ.
-        prompts: R of them.
-        painted: R rows of E; None where an experiment does not know the prompt.
-        remarks: sentences that a reader needs.
-    """
-
-    experiments: list[Experiment]
+    experiments: list[Experiment]  # in the order of the columns
     figures: list[Row]
-    params: list[Row]
+    params: list[Row]  # those in which they differ
     prompts: list[str]
-    painted: list[list[Painted | None]]
-    remarks: list[str] = field(default_factory=list)
+    painted: list[list[Painted | None]]  # for each prompt E; None where one does not know it
+    remarks: list[str] = field(default_factory=list)  # sentences that a reader needs
 
 
 def read_experiment(
@@ -117,7 +88,7 @@ def read_experiment(
         changes: of the sample section, by key.
 
     Raises:
-        UserError: params.yaml is missing or can not be read, or a file of figures is damaged.
+        UserError: params.yaml is missing or cannot be read, or a file of figures is damaged.
     """
     try:
         raw = load_yaml(texts[PARAMS])
@@ -168,15 +139,10 @@ def _best(experiments: Sequence[Experiment], name: str, compares: bool) -> int |
     sign = (name in MORE_IS_BETTER) - (name in LESS_IS_BETTER)
     if not (compares and sign and all(name in e.margins for e in experiments)):
         return None
-    values = [sign * e.figures[name] for e in experiments]
-    margins = [e.margins[name] for e in experiments]
-    best = int(np.argmax(values))
-    stands_out = all(
-        values[best] - margins[best] > value + margin
-        for index, (value, margin) in enumerate(zip(values, margins, strict=True))
-        if index != best
-    )
-    return best if stands_out else None
+    ranges = [(sign * e.figures[name], e.margins[name]) for e in experiments]
+    lows, highs = [v - margin for v, margin in ranges], [v + margin for v, margin in ranges]
+    best = int(np.argmax(lows))
+    return best if lows[best] > max(highs[:best] + highs[best + 1 :]) else None
 
 
 def param_rows(experiments: Sequence[Experiment]) -> list[Row]:

@@ -1,5 +1,6 @@
 """What a user reads when something goes wrong."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,13 @@ class UserError(Exception):
     The message is one line: where, what is wrong, what was expected, what to do. Stages and the
     command line print it without a traceback and exit with a status that is not 0.
     """
+
+
+def first_line(error: BaseException | str) -> str:
+    """Returns an error's first line, short enough to read, without the password of an address."""
+    text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
+    text = re.sub(r"//[^/@\s]*@", "//", text)
+    return text if len(text) <= 240 else text[:237] + "..."
 
 
 TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in params.yaml"

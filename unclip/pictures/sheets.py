@@ -107,7 +107,7 @@ def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> li
     frames = [preview(moment, captions, columns=5) for moment in images]
     for frame, heading in zip(frames, headings, strict=True):
         at = (MARGIN, MARGIN - 11)
-        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=_font(16), anchor="ls")
+        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=font_of(16), anchor="ls")
     return frames
 
 
@@ -137,18 +137,18 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
     gap = 2 * GAP
     width = images.shape[-1]
     scale = _fit(width, SHEET_WIDTH - 2 * MARGIN - (columns - 1) * gap, columns)
-    font, cell, height = _font(15), width * scale, images.shape[-2] * scale
+    font, cell, height = font_of(15), width * scale, images.shape[-2] * scale
     lines = [wrap_text(caption, font, cell) for caption in captions]
     rows = [lines[start : start + columns] for start in range(0, len(lines), columns)]
     heights = [height + 6 + 20 * max(len(entry) for entry in row) for row in rows]
-    sheet = _blank(
+    sheet = blank(
         2 * MARGIN + columns * (cell + gap) - gap, 2 * MARGIN + sum(heights) + gap * (len(rows) - 1)
     )
     draw, y = ImageDraw.Draw(sheet), MARGIN
     for row, (entries, row_height) in enumerate(zip(rows, heights, strict=True)):
         for column, entry in enumerate(entries):
             x = MARGIN + column * (cell + gap)
-            _place(sheet, images[row * columns + column], x, y, scale)
+            place(sheet, images[row * columns + column], x, y, scale)
             for number, line in enumerate(entry):
                 at = (x + cell / 2, y + height + 6 + 20 * number)
                 draw.text(at, line, fill=MUTED, font=font, anchor="ma")
@@ -199,7 +199,7 @@ def _sheet(
     """
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
-    font, small = _font(20), _font(16)
+    font, small = font_of(20), font_of(16)
     lines = [wrap_text(prompt, font, PROMPT_WIDTH) for prompt in prompts]
     text_width = math.ceil(max(font.getlength(line) for entry in lines for line in entry))
     left = MARGIN + text_width + WIDE_GAP
@@ -211,7 +211,7 @@ def _sheet(
     ]
     heights = [max(height * scale, 27 * len(entry)) for entry in lines]
     top = MARGIN + 28
-    sheet = _blank(
+    sheet = blank(
         lefts[-1] + width * scale + MARGIN, top + sum(heights) + GAP * (count - 1) + MARGIN
     )
     draw = ImageDraw.Draw(sheet)
@@ -226,7 +226,7 @@ def _sheet(
             middle = y + row_height / 2 + 27 * (number - (len(entry) - 1) / 2)
             draw.text((MARGIN, middle), line, fill=INK, font=font, anchor="lm")
         for column, x in enumerate(lefts):
-            _place(sheet, images[row, column], x, y + (row_height - height * scale) // 2, scale)
+            place(sheet, images[row, column], x, y + (row_height - height * scale) // 2, scale)
     return sheet
 
 
@@ -235,7 +235,7 @@ def _fit(width: int, room: int, columns: int) -> int:
     return max(1, min(room // (columns * width), LARGEST_CELL // width))
 
 
-def _place(sheet: Image.Image, image: Images, x: int, y: int, scale: int) -> None:
+def place(sheet: Image.Image, image: Images, x: int, y: int, scale: int) -> None:
     """Pastes an enlarged picture; a hairline around it holds a white picture on white paper."""
     picture = _enlarge(image, scale)
     box = (x - 1, y - 1, x + picture.width, y + picture.height)
@@ -251,14 +251,17 @@ def _enlarge(image: Images, scale: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb.repeat(scale, 0).repeat(scale, 1)))
 
 
-def _blank(width: int, height: int) -> Image.Image:
+def blank(width: int, height: int) -> Image.Image:
+    """Returns an empty sheet of that many pixels."""
     return Image.new("RGB", (width, height), PAPER)
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font_of(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Returns the font of all text, in pixels."""
     import matplotlib
 
-    path = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path()) / "fonts/ttf" / name
     # The basic layout: the other one depends on a library that not every machine has.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -8,26 +8,28 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from unclip.config.errors import UserError
+from unclip.config.errors import UserError, first_line
+from unclip.config.git import run_git
 from unclip.core.artifacts import DESCRIPTION, WEIGHTS
 
 LOCK = "dvc.lock"
-HERE = "this folder"
-# Where `dvc exp run --temp` and the queue's workers have their workspaces while they run.
-RUNNING = (f".dvc/tmp/exps/*/{LOCK}", f".dvc/tmp/exps/standalone/*/{LOCK}")
 # As DVC itself writes them: to parse a thousand locks as YAML would take minutes. Only what a stage
 # made counts, since a lock may also name what a stage read long ago.
 OUTS = re.compile(r"^    outs:\n((?:    [- ] .*\n)+)", flags=re.MULTILINE)
 ENTRY = re.compile(r"path: models/(\w+)\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
-CHANGE = re.compile(r"^:\d+ \d+ [0-9a-f]+ ([0-9a-f]+) [AMT]\t", flags=re.MULTILINE)
+# Every version of the lock that git knows, whole: a patch with more context than a lock has lines.
+HISTORY = (
+    *("log", "--all", "--reflog", "--full-history", "-m", "--no-renames", "--format=%x00%H %D"),
+    *("--decorate=full", *(f"--decorate-refs=refs/{kind}" for kind in ("exps", "heads", "tags"))),
+    *("--patch", "--unified=100000", "--text", "--no-color", "--no-ext-diff", "--no-textconv"),
+    *("--", LOCK),
+)
 
 Remembered = dict[str, dict[str, list[str]]]
 
@@ -35,12 +37,14 @@ Remembered = dict[str, dict[str, list[str]]]
 def remembered(folder: Path) -> Remembered:
     """Returns kind of network → DVC's md5 of it → the revisions whose dvc.lock names it.
 
-    All branches, tags, experiments and what the reflog still knows are searched, and the workspaces
-    in which experiments run now. Revisions stand in order, the first one that had it first; md5s
-    stand newest first.
+    The folder itself is searched, all branches, tags and experiments, and what the reflog still
+    knows. Revisions stand in order, the first one that had it first; md5s stand newest first.
 
     Args:
         folder: the root of the repository; without DVC in it nothing is remembered.
+
+    Raises:
+        UserError: git fails.
     """
     if not (folder / ".dvc").is_dir():
         return {}
@@ -55,70 +59,30 @@ def remembered(folder: Path) -> Remembered:
 
 def _locks(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields name and dvc.lock of each revision that changed it, the newest first."""
-    running = [path for pattern in RUNNING for path in sorted(folder.glob(pattern))]
-    for path in (*running, folder / LOCK):
-        if path.is_file():
-            name = HERE if path.parent == folder else f"running in {path.parent}"
-            yield name, path.read_text(encoding="utf-8", errors="replace")
-    history = _git(
-        folder,
-        *("log", "--all", "--reflog", "--full-history", "-m", "--raw", "--no-abbrev"),
-        *("--no-renames", "--format=%x00%H", "--", LOCK),
-    ).decode()
-    changes = [
-        (commit[:40], blob) for commit in history.split("\0") for blob in CHANGE.findall(commit)
-    ]
-    names, texts = _names(folder), _blobs(folder, {blob for _, blob in changes})
-    for commit, blob in changes:
-        yield names.get(commit, commit[:7]), texts[blob]
+    if (folder / LOCK).is_file():
+        yield "this folder", (folder / LOCK).read_text(encoding="utf-8", errors="replace")
+    if not (folder / ".git").exists():
+        return
+    for change in run_git(folder, *HISTORY).split("\0")[1:]:
+        head, *patch = change.split("\n")
+        yield _name(head), "".join(f"{line[1:]}\n" for line in patch if line[:1] in ("+", " "))
 
 
-def _names(folder: Path) -> dict[str, str]:
-    """Returns commit → its experiment, branch or tag, with its short hash."""
-    listed = _git(folder, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)")
-    names: dict[str, str] = {}
-    for line in listed.decode().splitlines():
-        commit, peeled, ref = line.split(" ", 2)
-        commit = peeled or commit
-        if match := re.fullmatch(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)", ref):
-            names[commit] = f"experiment {match[1]} ({commit[:7]})"
-        elif match := re.fullmatch(r"refs/(?:heads|tags)/(.+)", ref):
-            names.setdefault(commit, f"{match[1]} ({commit[:7]})")
-    return names
-
-
-def _blobs(folder: Path, blobs: Iterable[str]) -> dict[str, str]:
-    """Returns the texts of git's blobs by their hashes."""
-    asked = sorted(blobs)
-    stream = BytesIO(_git(folder, "cat-file", "--batch", stdin="\n".join(asked).encode()))
-    texts = {}
-    for blob in asked:
-        size = int(stream.readline().split()[2])
-        texts[blob] = stream.read(size).decode(errors="replace")
-        stream.read(1)
-    return texts
-
-
-def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Returns what git says, nothing where it is not installed or knows no repository here."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        return subprocess.run(command, input=stdin, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return b""
+def _name(head: str) -> str:
+    """Returns what people call a commit: its experiment, branch or tag, with its short hash."""
+    commit = head[:7]
+    if match := re.search(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/([^,]+)", head):
+        return f"experiment {match[1]} ({commit})"
+    match = re.search(r"refs/(?:heads|tags)/([^,]+)", head)
+    return f"{match[1]} ({commit})" if match else commit
 
 
 @dataclass(frozen=True)
-class Store:
-    """A place where DVC keeps files by their md5.
-
-    Attributes:
-        name: for people.
-        objects: DVC's own object database.
-    """
+class ObjectStore:
+    """A place where DVC keeps files by their md5."""
 
     name: str
-    objects: Any
+    objects: Any  # DVC's own object database; None keeps nothing
 
     def weights_hash(self, md5: str) -> str | None:
         """Returns the SHA-256 of a network's weights, None where they are not kept here.
@@ -127,7 +91,7 @@ class Store:
             md5: DVC's of the network, as dvc.lock has it.
 
         Raises:
-            UserError: the place can not be read.
+            UserError: the place cannot be read.
         """
         with self._reading(), self._open(self._files(md5)[WEIGHTS]) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -137,7 +101,7 @@ class Store:
         """Writes a network that is kept here into a folder, which is made.
 
         Raises:
-            UserError: the place can not be read.
+            UserError: the place cannot be read.
         """
         folder.mkdir(parents=True)
         with self._reading():
@@ -152,93 +116,43 @@ class Store:
             return {file["relpath"]: file["md5"] for file in json.load(stream)}
 
     def _open(self, md5: str) -> Any:
+        if self.objects is None:
+            raise FileNotFoundError(md5)
         return self.objects.fs.open(self.objects.oid_to_path(md5), "rb")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Passes over what is not kept here; says in a line why the place can not be read."""
+        """Passes over what is not kept here; says in a line why the place cannot be read."""
         try:
             yield
         except (FileNotFoundError, KeyError):
             return
         except Exception as error:  # a remote can fail in any way
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{self.name}: can not be read ({reason})") from None
+            raise UserError(f"{self.name}: cannot be read ({first_line(error)})") from None
 
 
 @contextmanager
-def open_cache(folder: Path) -> Iterator[Store]:
-    """Gives DVC's cache of the repository in a folder.
+def open_objects(folder: Path, place: Literal["cache", "remote"]) -> Iterator[ObjectStore]:
+    """Gives DVC's cache or default remote; without DVC or a remote, a store that keeps nothing.
 
     Raises:
-        UserError: DVC can not open the repository.
+        UserError: it cannot be opened.
     """
-    with _open_repository(folder) as repository:
-        yield Store("DVC's cache", repository.cache.local)
-
-
-@contextmanager
-def open_remote(folder: Path) -> Iterator[Store | None]:
-    """Gives DVC's default remote of the repository in a folder, None where there is none.
-
-    Raises:
-        UserError: it can not be opened.
-    """
+    name = f"DVC's {place}"
+    if not (folder / ".dvc").is_dir():
+        yield ObjectStore(name, None)
+        return
     from dvc.config import NoRemoteError
-    from dvc.exceptions import DvcException
-
-    with _open_repository(folder) as repository:
-        store = None
-        try:
-            store = Store("DVC's remote", repository.cloud.get_remote().odb)
-        except NoRemoteError:
-            pass
-        except DvcException as error:
-            raise UserError(f"DVC's remote: can not be opened ({_one_line(error)})") from None
-        yield store
-
-
-@contextmanager
-def _open_repository(folder: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         repository = Repo(str(folder))
+        is_cache = place == "cache"
+        objects = repository.cache.local if is_cache else repository.cloud.get_remote().odb
+    except NoRemoteError:
+        objects = None
     except DvcException as error:
-        raise UserError(f"{folder.resolve()}: DVC can not open it ({_one_line(error)})") from None
+        raise UserError(f"{name}: cannot be opened ({first_line(error)})") from None
     with repository:
-        yield repository
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Returns the short hash of a revision of the current repository and the text of its files.
-
-    Args:
-        rev: an experiment, commit, branch or tag; None for the files of the current folder, whose
-            hash is "".
-        paths: those that are missing are left out.
-
-    Raises:
-        UserError: there is no such revision.
-    """
-    if rev is None:
-        there = [path for path in paths if Path(path).is_file()]
-        return "", {path: Path(path).read_text(encoding="utf-8") for path in there}
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
-
-    try:
-        files = DVCFileSystem(".", rev=rev)
-        texts = {path: files.read_text(path) for path in paths if files.isfile(path)}
-        return str(files.repo.get_rev())[:7], texts
-    except (DvcException, SCMError, OSError) as error:
-        raise UserError(
-            f"{rev}: no such revision here ({_one_line(error)}); `dvc exp show` and `git log` name "
-            "what there is"
-        ) from None
+        yield ObjectStore(name, objects)

@@ -1,10 +1,58 @@
-"""The trained networks of a git revision or an experiment, from DVC's cache or remote."""
+"""The files and the trained networks of a git revision or an experiment."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from unclip.config.errors import UserError
+from unclip.config.errors import UserError, first_line
 from unclip.config.layout import Layout
 from unclip.params import load_recipe
+
+
+@contextmanager
+def _revision(rev: str, where: str) -> Iterator[Any]:
+    """Gives DVC's view of a revision of the current repository.
+
+    Raises:
+        UserError: it, or a file that is read in it, cannot be had.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+    from dvc_data.index.index import DataIndexError
+
+    try:
+        yield DVCFileSystem(".", rev=rev)
+    except DataIndexError:  # it is there, and what it names is neither in the cache nor remote
+        raise UserError(
+            f"{where}: its checkpoints are not on this machine; `dvc fetch` brings them from a "
+            "remote, `git checkout` of it and `dvc repro` make them"
+        ) from None
+    except (DvcException, SCMError, OSError) as error:
+        raise UserError(
+            f"{where}: cannot be had ({first_line(error)}); `dvc exp show` and `git log` name what "
+            "there is, `dvc fetch` brings what is not on this machine"
+        ) from None
+
+
+def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Returns the short hash of a revision of the current repository and the text of its files.
+
+    Args:
+        rev: an experiment, commit, branch or tag; None for the files of the current folder, whose
+            hash is "".
+        paths: those that are missing are left out.
+
+    Raises:
+        UserError: there is no such revision.
+    """
+    if rev is None:
+        there = [path for path in paths if Path(path).is_file()]
+        return "", {path: Path(path).read_text(encoding="utf-8") for path in there}
+    with _revision(rev, rev) as files:
+        texts = {path: files.read_text(path) for path in paths if files.isfile(path)}
+        return str(files.repo.get_rev())[:7], texts
 
 
 def fetch_models(rev: str, folder: Path) -> None:
@@ -17,36 +65,15 @@ def fetch_models(rev: str, folder: Path) -> None:
         folder: where to.
 
     Raises:
-        UserError: they can not be had, or that params.yaml does not say how they paint.
+        UserError: they cannot be had, or that params.yaml does not say how they paint.
     """
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
-    from dvc_data.index.index import DataIndexError
-
     recipe = Layout(folder).params
-    try:
-        files = DVCFileSystem(".", rev=rev)
+    with _revision(rev, f"--rev {rev}") as files:
         files.get("models", str(folder / "models"), recursive=True)
         if files.isfile(recipe.name):
             files.get(recipe.name, str(recipe))
-    except DataIndexError:  # it is there, and what it names is neither in the cache nor remote
-        raise UserError(
-            f"--rev {rev}: its checkpoints are not on this machine; `dvc fetch` brings them from a "
-            "remote, `git checkout` of it and `dvc repro` make them"
-        ) from None
-    except (DvcException, SCMError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"--rev {rev}: its checkpoints can not be had ({reason}); `dvc exp show` and `git log` "
-            "name what there is, `dvc fetch` brings what is not on this machine"
-        ) from None
-    if recipe.is_file():
-        _require_recipe(rev, recipe)
-
-
-def _require_recipe(rev: str, recipe: Path) -> None:
-    """Raises UserError where the recipe of a revision is not as this version knows it."""
+    if not recipe.is_file():
+        return
     try:
         load_recipe(recipe)
     except UserError as error:

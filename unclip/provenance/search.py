@@ -2,34 +2,25 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
 from unclip.core.artifacts import DESCRIPTION, WEIGHTS, weights_hash
-from unclip.provenance.dvc_history import Remembered, Store, open_cache, open_remote, remembered
+from unclip.provenance.dvc_history import ObjectStore, Remembered, open_objects, remembered
 from unclip.running.progress import progress
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is looked for, and where it is.
+    """A network that is looked for, and where it is."""
 
-    Attributes:
-        kind: clip, prior or decoder.
-        hash: SHA-256 of its weights.
-        folder: that holds it; None where no folder does.
-        md5: DVC's name of it, where DVC's cache holds it; else "".
-        revisions: those whose dvc.lock has that name, the first one first.
-    """
-
-    kind: str
-    hash: str
-    folder: Path | None = None
-    md5: str = ""
-    revisions: tuple[str, ...] = ()
+    kind: str  # clip, prior or decoder
+    hash: str  # SHA-256 of its weights
+    folder: Path | None = None  # that holds it
+    md5: str = ""  # DVC's name of it, where a store of DVC holds it
+    revisions: tuple[str, ...] = ()  # those whose dvc.lock has that name, the first one first
 
     @property
     def is_here(self) -> bool:
@@ -46,20 +37,18 @@ def find_networks(hashes: Mapping[str, str], root: Path, source: Path | None) ->
         source: one more folder, searched first.
 
     Raises:
-        UserError: DVC's cache can not be read.
+        UserError: git or DVC's cache cannot be read.
     """
     places = [folder for folder in (source, root) if folder is not None]
     folders = [models_in(folder) for folder in places]
     folders += sorted((root / "pretrained").glob("*"))
-    networks = []
-    for kind, wanted in hashes.items():
-        holder = next((f for f in folders if _holds(f / kind, wanted)), None)
-        networks.append(Network(kind, wanted, holder and holder / kind))
     known = remembered(root)
-    if not known:
-        return networks
-    with open_cache(root) as cache:
-        return [_in_store(network, known, cache) for network in networks]
+    networks = []
+    with open_objects(root, "cache") as cache:
+        for kind, wanted in hashes.items():
+            holder = next((f / kind for f in folders if _holds(f / kind, wanted)), None)
+            networks.append(_in_store(Network(kind, wanted, holder), known, cache))
+    return networks
 
 
 def _holds(folder: Path, wanted: str) -> bool:
@@ -70,7 +59,7 @@ def _holds(folder: Path, wanted: str) -> bool:
 def _in_store(
     network: Network,
     known: Remembered,
-    store: Store,
+    store: ObjectStore,
     advance: Callable[[], None] = lambda: None,
 ) -> Network:
     """Returns the network with DVC's name and its revisions, where a store of DVC holds it."""
@@ -90,15 +79,13 @@ def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
         folder: where to; <folder>/<kind> is made for each.
 
     Raises:
-        UserError: one of them is nowhere, or a place can not be read.
+        UserError: one of them is nowhere, or a place cannot be read.
     """
-    for network in networks:
-        if network.folder is not None:
-            shutil.copytree(network.folder, folder / network.kind)
-    cached = [network for network in networks if network.folder is None and network.md5]
-    if cached:
-        with open_cache(root) as cache:
-            for network in cached:
+    with open_objects(root, "cache") as cache:
+        for network in networks:
+            if network.folder is not None:
+                shutil.copytree(network.folder, folder / network.kind)
+            elif network.md5:
                 cache.copy_network(network.md5, folder / network.kind)
     missing = [network for network in networks if not network.is_here]
     if missing:
@@ -108,22 +95,18 @@ def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
 def _fetch(missing: Sequence[Network], root: Path, folder: Path) -> None:
     """Copies networks from DVC's default remote into a folder each."""
     known = remembered(root)
-    count = sum(len(known.get(network.kind, {})) for network in missing)
-    with open_remote(root) if count else nullcontext() as remote:
-        if remote is None:
-            raise _nowhere(missing[0], known)
-        with progress("looking through DVC's remote", count) as bar:
-            for network in missing:
-                found = _in_store(network, known, remote, bar.advance)
-                if not found.is_here:
-                    raise _nowhere(network, known)
-                remote.copy_network(found.md5, folder / network.kind)
-
-
-def _nowhere(network: Network, known: Remembered) -> UserError:
-    count = len(known.get(network.kind, {}))
-    return UserError(
-        f"{network.kind} {network.hash[:12]}: is not in models/ or pretrained/, and of the {count} "
-        "that dvc.lock ever named here none is it, as far as DVC's cache and remote have them; "
-        "`dvc exp pull` and `git fetch` bring more of them, --from names another folder"
-    )
+    counts = {network.kind: len(known.get(network.kind, {})) for network in missing}
+    with (
+        open_objects(root, "remote") as remote,
+        progress("looking through DVC's remote", sum(counts.values())) as bar,
+    ):
+        for network in missing:
+            found = _in_store(network, known, remote, bar.advance)
+            if not found.is_here:
+                raise UserError(
+                    f"{network.kind} {network.hash[:12]}: is not in models/ or pretrained/, and of "
+                    f"the {counts[network.kind]} that dvc.lock ever named here none is it, as far "
+                    "as DVC's cache and remote have them; `dvc exp pull` and `git fetch` bring "
+                    "more of them, --from names another folder"
+                )
+            remote.copy_network(found.md5, folder / network.kind)

@@ -25,21 +25,13 @@ SINGLE = ("index", "image_embed")  # what the note of a picture that can be pain
 
 @dataclass(frozen=True)
 class Traced:
-    """A picture and its note.
-
-    Attributes:
-        path: the file.
-        size: width and height in pixels.
-        mode: Pillow's word for its channels, L or RGB.
-        text: the note.
-        hashes: kind of network → SHA-256 of its weights, CLIP first.
-    """
+    """A picture and its note."""
 
     path: Path
-    size: tuple[int, int]
-    mode: str
-    text: dict[str, str]
-    hashes: dict[str, str]
+    size: tuple[int, int]  # width and height in pixels
+    mode: str  # Pillow's word for its channels, L or RGB
+    text: dict[str, str]  # the note
+    hashes: dict[str, str]  # kind of network → SHA-256 of its weights, CLIP first
 
     @property
     def is_single(self) -> bool:

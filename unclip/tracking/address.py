@@ -1,7 +1,5 @@
 """Where the MLflow store lies, in one place for all who need it. Knows nothing of MLflow."""
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
@@ -34,60 +32,50 @@ def find_root() -> Path:
     return main_repository().resolve()
 
 
-def find_database(root: Path) -> Path | None:
-    """Returns the SQLite file in use; None for a server. A relative path is taken from `root`."""
+def find_database() -> Path | None:
+    """Returns the SQLite file in use; None for a server. A relative path starts at the root."""
     uri = setting("tracking_uri")
     if not uri:
-        return root.resolve() / "mlflow.db"
+        return find_root() / "mlflow.db"
     if not uri.startswith("sqlite:///"):
         return None
-    return root.resolve() / uri.removeprefix("sqlite:///").split("?")[0]
+    return find_root() / uri.removeprefix("sqlite:///").split("?")[0]
 
 
-def tracking_uri(root: Path) -> str:
+def tracking_uri() -> str:
     """Returns MLflow's address: MLFLOW_TRACKING_URI where set, else `<root>/mlflow.db`."""
-    database = find_database(root)
+    database = find_database()
     return f"sqlite:///{database.as_posix()}" if database else setting("tracking_uri") or ""
 
 
-def describe_uri(root: Path) -> str:
+def describe_uri() -> str:
     """Returns the address without host, user, password or absolute path, fit for any file."""
-    database = find_database(root)
+    database = find_database()
     if database is None:
-        return f"{tracking_uri(root).partition(':')[0]} (MLFLOW_TRACKING_URI)"
+        return f"{tracking_uri().partition(':')[0]} (MLFLOW_TRACKING_URI)"
     return f"sqlite:///{database.name}"
 
 
-def open_hint(root: Path) -> list[str]:
-    """Returns the lines that tell the user how to look at the store."""
-    database = find_database(root)
+def open_hint(experiment_id: str) -> list[str]:
+    """Returns the lines that tell the user how to look at the records.
+
+    Args:
+        experiment_id: MLflow's, of the records.
+    """
+    root, database = find_root(), find_database()
     if database is None:
         return [f"MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `{EXPERIMENTS}`"]
-    is_usual = database == root.resolve() / "mlflow.db"
-    where = "" if is_usual else f" --backend-store-uri {tracking_uri(root)}"
+    where = "" if database == root / "mlflow.db" else f" --backend-store-uri {tracking_uri()}"
     return [
-        f"MLflow: in {root.resolve()}: mlflow ui{where}",
+        f"MLflow: in {root}: mlflow ui{where}",
         f"faster to start: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1{where}",
-        f"then open http://127.0.0.1:5000/#/experiments/{_experiment_number(database)}/runs"
+        f"then open http://127.0.0.1:5000/#/experiments/{experiment_id}/runs"
         f"?viewStateShareKey={VIEW}&workflowType=machine_learning",
     ]
 
 
-def _experiment_number(database: Path) -> int:
-    """Returns MLflow's number of our experiment, without the seconds that MLflow takes for it."""
-    query = f"SELECT experiment_id FROM experiments WHERE name = '{EXPERIMENTS}'"
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection,
-    ):
-        row = connection.execute(query).fetchone()
-        if row:
-            return int(row[0])
-    return 1  # a store that we make: MLflow's own Default is 0, and this one comes next
-
-
-def store_lock(root: Path) -> BaseFileLock:
+def store_lock() -> BaseFileLock:
     """Returns the lock, not yet held, that guards creation of the store and of records."""
-    database = find_database(root)
-    folder = database.parent if database else root
+    database = find_database()
+    folder = database.parent if database else find_root()
     return FileLock(folder / ".mlflow.lock", timeout=LOCK_SECONDS)

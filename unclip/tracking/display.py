@@ -33,34 +33,27 @@ def describe(
         name: of the DVC experiment; "" outside one.
         state: how the code relates to the commit.
     """
-    figures = [
+    figures = ", ".join(
         f"{key.removeprefix('headline.')} **{contents.metrics[key]:.4g}**"
         for key in headlines(contents.metrics)
+    )
+    origins = {kind: f"{kind} `{value[:8]}`" for kind, value in contents.checkpoints.items()}
+    for kind, run in links.items():
+        origins[kind] = f"[{origins[kind]}](#/experiments/{run.experiment_id}/runs/{run.id})"
+    checkpoints = ", ".join(origins.values()) or "none"
+    way = f"`dvc exp apply {name}` (from commit `{commit[:12]}`)"
+    if not name:
+        start = f"`git checkout {commit[:12]}` ({state}), then " if commit else ""
+        files = "`params.yaml` and `dvc.lock` from the artifacts"
+        way = f"{start}put {files} in place, then `dvc checkout`"
+    parts = [
+        figures,
+        f"Checkpoints, each a link to its training where that ran here: {checkpoints}",
+        f"To get it back: {way}.",
     ]
-    parts = [", ".join(figures), _origins(contents, links), _way_back(commit, name, state)]
-    if GRID in {path.as_posix() for path in contents.pictures}:
+    if any(path.as_posix() == GRID for path in contents.pictures):
         parts.append(f"![samples](get-artifact?path={GRID}&run_uuid={run_id})")
     return "\n\n".join(part for part in parts if part)
-
-
-def _origins(contents: Contents, links: Mapping[str, Run]) -> str:
-    origins = []
-    for kind, output_hash in contents.checkpoints.items():
-        run = links.get(kind)
-        text = f"{kind} `{output_hash[:8]}`"
-        origins.append(
-            f"[{text}](#/experiments/{run.experiment_id}/runs/{run.id})" if run else text
-        )
-    note = "" if len(links) == len(origins) else " (those without a link: no live run here)"
-    return "Checkpoints and their training runs: " + ", ".join(origins) + note if origins else ""
-
-
-def _way_back(commit: str, name: str, state: str) -> str:
-    if name:
-        return f"To get it back: `dvc exp apply {name}` (from commit `{commit[:12]}`)."
-    start = f"`git checkout {commit[:12]}` ({state}), then " if commit else ""
-    put = "put `params.yaml` and `dvc.lock` from the artifacts in place"
-    return f"To get it back: {start}{put}, then `dvc checkout`."
 
 
 def changed_params(runs: Sequence[Run]) -> list[str]:

@@ -1,52 +1,40 @@
 """Which runs in MLflow made a set of checkpoints, found by the hashes of their weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from unclip.tracking.address import EXPERIMENTS, describe_uri, find_database, is_tracking_on
-from unclip.tracking.store import STAGES, Run, Store, TrackingError, one_line, open_store
+from unclip.tracking.store import STAGES, Run, Store, TrackingError, open_store, tracking_errors
 
 
-@dataclass(frozen=True)
-class Lineage:
-    """What MLflow knows of checkpoints.
+class Lineage(NamedTuple):
+    """What MLflow knows of checkpoints."""
 
-    Attributes:
-        trainings: kind of network → the run that trained it, as far as there is one.
-        records: runs of whole experiments with all of the checkpoints, oldest first.
-    """
-
-    trainings: dict[str, Run]
-    records: list[Run]
+    trainings: dict[str, Run]  # kind of network → the run that trained it, if there is one
+    records: list[Run]  # of whole experiments with all of the checkpoints, oldest first
 
 
-def find_lineage(root: Path, hashes: Mapping[str, str]) -> Lineage:
+def find_lineage(hashes: Mapping[str, str]) -> Lineage:
     """Returns the runs behind checkpoints.
 
     Args:
-        root: folder of the store (see `find_root`).
         hashes: kind of network → SHA-256 of its weights.
 
     Raises:
-        TrackingError: one line; there is no store, or it can not be read.
+        TrackingError: one line; there is no store, or it cannot be read.
     """
     if not is_tracking_on():
         raise TrackingError("UNCLIP_TRACKING=off: MLflow is not asked")
-    database = find_database(root)
+    database = find_database()
     if database is not None and not database.exists():
         raise TrackingError(
-            f"{describe_uri(root)}: no records of MLflow here yet; `python cli.py log` writes that "
-            "of this folder"
+            f"{describe_uri()}: no records of MLflow here yet; `python cli.py log` writes that of "
+            "this folder"
         )
-    try:
-        store = open_store(root)
+    with tracking_errors():
+        store = open_store()
         tags = {f"checkpoint.{kind}": weights for kind, weights in hashes.items()}
         return Lineage(find_trainings(store, hashes), store.find_runs(EXPERIMENTS, tags)[::-1])
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(one_line(error)) from error
 
 
 def find_trainings(store: Store, hashes: Mapping[str, str]) -> dict[str, Run]:
@@ -57,7 +45,6 @@ def find_trainings(store: Store, hashes: Mapping[str, str]) -> dict[str, Run]:
     found = {}
     for kind, weights in hashes.items():
         runs = store.find_runs(STAGES, {"output_hash": weights})
-        finished = [run for run in runs if run.status == "FINISHED"]
         if runs:
-            found[kind] = (finished or runs)[0]
+            found[kind] = next((run for run in runs if run.status == "FINISHED"), runs[0])
     return found

@@ -8,22 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import psutil
 from PIL import Image
 
-from unclip.tracking.address import find_root, is_tracking_on
-from unclip.tracking.store import STAGES, Point, Store, now_ms, one_line, open_store
+from unclip.config.errors import first_line
+from unclip.tracking.address import is_tracking_on
+from unclip.tracking.store import STAGES, Point, Store, now_ms, open_store
 from unclip.tracking.workspace import experiment_name, find_commit, flatten
 
 FLUSH_SECONDS = 5.0
-FLUSH_POINTS = 500
-WAITING_JOBS = 100_000
-WAITING_IMAGES = 64
 EXIT_SECONDS = 60.0
 INTERRUPT_SECONDS = 10.0  # who pressed Ctrl-C does not want to wait
 
@@ -36,29 +32,23 @@ class StageRun:
     Every method only puts a copy into a queue; one background thread imports mlflow, opens the
     store and writes. When MLflow fails, one line on stderr says so and all later calls do nothing:
     files are the truth and MLflow is a view of them. UNCLIP_TRACKING=off does nothing from the
-    start. Numbers handed over while the store lags hopelessly are dropped, never waited for.
+    start.
 
     Args:
         stage: the stage's name in dvc.yaml.
         params: the values the stage was handed; nested ones are flattened to dotted keys.
         tags: more tags for the run.
-        root: folder of the store; found by `find_root` where not given.
     """
 
     def __init__(
-        self,
-        stage: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        root: Path | None = None,
+        self, stage: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None
     ) -> None:
         self.run_id: str | None = None  # known once the thread has opened the store
         self._stage, self._params, self._tags = stage, flatten(params), dict(tags or {})
-        self._root = root or find_root()
         self._started = now_ms()
         self._silent = not is_tracking_on()
+        # Points, another call of the store, or the status that ends it all.
         self._queue: queue.SimpleQueue[list[Point] | Job | str] = queue.SimpleQueue()
-        self._image_slots = threading.BoundedSemaphore(WAITING_IMAGES)
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -86,28 +76,18 @@ class StageRun:
         values = ((key, float(value)) for key, value in metrics.items())
         self._put([Point(key, v, now, step) for key, v in values if math.isfinite(v)])
 
-    def log_image(self, key: str, image: Image.Image | np.ndarray, step: int) -> None:
-        """Hands over a picture: PIL, or uint8 of shape (H, W) or (H, W, C)."""
-        if isinstance(image, np.ndarray):
-            fits = image.dtype == np.uint8 and image.ndim in (2, 3)
-            assert fits, f"expected uint8 (H, W, C), not {image.dtype} {image.shape}"
-        if self._silent or not self._image_slots.acquire(blocking=False):
-            return
+    def log_image(self, key: str, image: Image.Image, step: int) -> None:
+        """Hands over a picture."""
         copied = image.copy()
-
-        def job(store: Store, run_id: str) -> None:
-            store.log_image(run_id, copied, key, step)
-            self._image_slots.release()
-
-        self._put(job)
+        self._put(lambda store, run_id: store.client.log_image(run_id, copied, key=key, step=step))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Hands over tags. `output_hash` (of the weight file) lets the record find this run."""
-        copied = {key: str(value) for key, value in tags.items()}
-        self._put(lambda store, run_id: store.set_tags(run_id, copied))
+        copied = dict(tags)
+        self._put(lambda store, run_id: store.log(run_id, tags=copied))
 
     def _put(self, item: list[Point] | Job) -> None:
-        if not self._silent and self._queue.qsize() < WAITING_JOBS:
+        if not self._silent:
             self._queue.put(item)
 
     def _give_up(self, reason: str) -> None:
@@ -123,15 +103,15 @@ class StageRun:
 
     def _work(self) -> None:
         try:
-            store = open_store(self._root)
+            store = open_store()
             close_dead_runs(store)
             self.run_id = self._create(store)
             self._write(store, self.run_id)
         except Exception as error:
-            self._give_up(one_line(error))
+            self._give_up(first_line(error))
 
     def _create(self, store: Store) -> str:
-        commit, name = find_commit(self._root), experiment_name()
+        commit, name = find_commit(), experiment_name()
         tags = {
             "stage": self._stage,
             "dvc_exp": name,
@@ -139,18 +119,20 @@ class StageRun:
             "mlflow.source.name": f"stages/{self._stage}.py",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": commit,
-            **_process_tags(),
+            "host": socket.gethostname(),
+            # Pids come again, so the time that a process started belongs to its name.
+            "pid": str(os.getpid()),
+            "process_started": f"{psutil.Process().create_time():.0f}",
             **self._tags,
         }
         label = f"{self._stage} {name or commit[:7]}".strip()
-        run_id = store.create_run(
-            STAGES, label, {k: v for k, v in tags.items() if v}, self._started
-        )
-        store.log_params(run_id, self._params)
+        given = {key: value for key, value in tags.items() if value}
+        run_id = store.create_run(STAGES, label, given, self._started)
+        store.log(run_id, params=self._params)
         return run_id
 
     def _write(self, store: Store, run_id: str) -> None:
-        """Writes what the queue brings until a final status comes."""
+        """Writes what the queue brings until a final status comes; points are gathered first."""
         points: list[Point] = []
         due = time.monotonic() + FLUSH_SECONDS
         while True:
@@ -160,30 +142,24 @@ class StageRun:
                 item = []
             if isinstance(item, list):
                 points += item
-            if not isinstance(item, list) or len(points) >= FLUSH_POINTS or time.monotonic() >= due:
-                store.log_points(run_id, points)
-                points, due = [], time.monotonic() + FLUSH_SECONDS
+                if time.monotonic() < due:
+                    continue
+            store.log(run_id, points=points)
+            points, due = [], time.monotonic() + FLUSH_SECONDS
             if isinstance(item, str):
-                return store.finish_run(run_id, item)
+                return store.client.set_terminated(run_id, status=item)
             if callable(item):
                 item(store, run_id)
-
-
-def _process_tags() -> dict[str, str]:
-    """Returns what names this process: pids come again, so the time it started belongs to it."""
-    started = psutil.Process().create_time()
-    pid = str(os.getpid())
-    return {"host": socket.gethostname(), "pid": pid, "process_started": f"{started:.0f}"}
 
 
 def close_dead_runs(store: Store) -> None:
     """Marks as KILLED the runs of this machine that still say RUNNING while their process is gone.
 
-    A process that is killed outright can not say so itself.
+    A process that is killed outright cannot say so itself.
     """
     for run in store.find_runs(STAGES, {"host": socket.gethostname()}, status="RUNNING"):
         if not _is_alive(int(run.tags["pid"]), float(run.tags["process_started"])):
-            store.finish_run(run.id, "KILLED")
+            store.client.set_terminated(run.id, status="KILLED")
 
 
 def _is_alive(pid: int, started: float) -> bool:
@@ -192,5 +168,3 @@ def _is_alive(pid: int, started: float) -> bool:
         return bool(abs(psutil.Process(pid).create_time() - started) < 5)
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:
-        return True

@@ -15,8 +15,8 @@ from unclip.tracking.store import (
     Store,
     TrackingError,
     now_ms,
-    one_line,
     open_store,
+    tracking_errors,
 )
 from unclip.tracking.workspace import (
     FILES,
@@ -30,71 +30,70 @@ from unclip.tracking.workspace import (
 SHOWN = ("samples/grid.png", "samples/trajectory.png")
 
 
-def record_experiment(root: Path, workspace: Path, force: bool = False) -> dict[str, Any]:
+def record_experiment(workspace: Path, force: bool = False) -> dict[str, Any]:
     """Returns where the experiment in `workspace` stands in MLflow, after writing it if needed.
 
     The same state of the DAG is written once, however often this is called. A record that was
     broken off, or whose files are gone, is written anew.
 
     Args:
-        root: folder of the store (see `find_root`).
         workspace: folder with dvc.lock, params.yaml, metrics/, history/, models/ and pictures.
         force: write anew also where a complete record stands.
 
     Returns:
-        `run_id`, `digest`, `created` (False when the record already stood) and `tracking_uri`
-        (without host or path).
+        `run_id`, `experiment_id` (MLflow's), `digest`, `created` (False when the record already
+        stood) and `tracking_uri` (without host or path).
 
     Raises:
         TrackingError: one line; MLflow or a file could not be used.
     """
     if not is_tracking_on():
         raise TrackingError("UNCLIP_TRACKING=off: nothing is recorded")
-    try:
+    with tracking_errors():
         contents = read_workspace(workspace)
-        store = open_store(root)
+        store = open_store()
         # Two queued experiments may reach the same state at the same time.
-        with store_lock(root):
-            run_id, created = _record(store, root, workspace, contents, force)
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(one_line(error)) from error
-    return {
-        "run_id": run_id,
-        "digest": contents.digest,
-        "created": created,
-        "tracking_uri": describe_uri(root),
-    }
+        with store_lock():
+            run_id, created = _record(store, workspace, contents, force)
+        return {
+            "run_id": run_id,
+            "experiment_id": store.experiment_id(EXPERIMENTS),
+            "digest": contents.digest,
+            "created": created,
+            "tracking_uri": describe_uri(),
+        }
 
 
-def _record(
-    store: Store, root: Path, workspace: Path, contents: Contents, force: bool
-) -> tuple[str, bool]:
-    earlier = store.find_runs(EXPERIMENTS, {"digest": contents.digest})
+def _record(store: Store, workspace: Path, contents: Contents, force: bool) -> tuple[str, bool]:
+    current = store.experiment_id(EXPERIMENTS)
+    known = store.find_runs(EXPERIMENTS, {"digest": contents.digest})
+    earlier = [run for run in known if run.experiment_id == current]
     kept = None if force else next((run for run in earlier if _is_whole(store, run)), None)
-    run_id = kept.id if kept else _write(store, root, workspace, contents)
+    run_id = kept.id if kept else _write(store, workspace, contents)
     for run in earlier:
         if run.id != run_id:
-            store.delete_run(run.id)
+            store.client.delete_run(run.id)
     if kept is None:
-        _choose_columns(store, contents)
+        # The record stands; a server that refuses the view takes nothing from it.
+        with contextlib.suppress(Exception):
+            params = changed_params(store.find_runs(EXPERIMENTS, {"complete": "true"}))
+            view = table_view(headlines(contents.metrics), params, now_ms())
+            store.client.set_experiment_tag(current, f"mlflow.sharedViewState.{VIEW}", view)
     return run_id, kept is None
 
 
 def _is_whole(store: Store, run: Run) -> bool:
     finished = run.status == "FINISHED" and run.tags.get("complete") == "true"
-    return finished and store.has_artifacts(run.id)
+    return finished and bool(store.client.list_artifacts(run.id))
 
 
-def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str:
-    commit, name = find_commit(root), experiment_name()
+def _write(store: Store, workspace: Path, contents: Contents) -> str:
+    commit, name = find_commit(), experiment_name()
     label = name or f"{commit[:7]} {contents.digest[:8]}".strip()
     run_id = store.create_run(EXPERIMENTS, label, {"digest": contents.digest}, now_ms())
     try:
         links = find_trainings(store, contents.checkpoints)
-        store.log_params(run_id, contents.params)
-        store.log_points(run_id, _points(contents))
+        store.log(run_id, points=_points(contents), params=contents.params)
         _log_files(store, run_id, workspace, contents)
         dataset = contents.params.get("data.dataset", "")
         store.log_dataset(run_id, dataset, contents.data_hash)
@@ -111,12 +110,12 @@ def _write(store: Store, root: Path, workspace: Path, contents: Contents) -> str
             **{f"stage_run.{run.tags.get('stage', kind)}": run.id for kind, run in links.items()},
             **{f"checkpoint.{kind}": value for kind, value in contents.checkpoints.items()},
         }
-        store.set_tags(run_id, {key: value for key, value in tags.items() if value})
-        store.set_tags(run_id, {"complete": "true"})
-        store.finish_run(run_id, "FINISHED")
+        store.log(run_id, tags={key: value for key, value in tags.items() if value})
+        store.log(run_id, tags={"complete": "true"})
+        store.client.set_terminated(run_id, status="FINISHED")
     except BaseException:
         with contextlib.suppress(Exception):
-            store.finish_run(run_id, "FAILED")
+            store.client.set_terminated(run_id, status="FAILED")
         raise
     return run_id
 
@@ -134,24 +133,12 @@ def _points(contents: Contents) -> list[Point]:
 
 def _log_files(store: Store, run_id: str, workspace: Path, contents: Contents) -> None:
     for name in FILES:
-        store.log_file(run_id, workspace / name, "")
+        store.client.log_artifact(run_id, str(workspace / name))
     for path in contents.pictures:
-        store.log_file(run_id, workspace / path, path.parent.as_posix())
-        if path.as_posix() in SHOWN:
-            _show(store, run_id, workspace / path, path.with_suffix("").as_posix(), 0)
-    for step, path in contents.painted.items():
-        _show(store, run_id, workspace / path, path.parent.as_posix(), step)
-
-
-def _show(store: Store, run_id: str, path: Path, key: str, step: int) -> None:
-    with Image.open(path) as image:
-        store.log_image(run_id, image.convert("RGB"), key, step)
-
-
-def _choose_columns(store: Store, contents: Contents) -> None:
-    """Offers a view of the table with the figures, and the params in which the records differ."""
-    # The record stands; a server that refuses the view takes nothing from it.
-    with contextlib.suppress(Exception):
-        params = changed_params(store.find_runs(EXPERIMENTS, {"complete": "true"}))
-        view = table_view(headlines(contents.metrics), params, now_ms())
-        store.save_view(EXPERIMENTS, VIEW, view)
+        store.client.log_artifact(run_id, str(workspace / path), path.parent.as_posix())
+    shown = [(Path(name), Path(name).with_suffix("").as_posix(), 0) for name in SHOWN]
+    shown = [entry for entry in shown if entry[0] in contents.pictures]
+    shown += [(path, path.parent.as_posix(), step) for step, path in contents.painted.items()]
+    for path, key, step in shown:
+        with Image.open(workspace / path) as image:
+            store.client.log_image(run_id, image.convert("RGB"), key=key, step=step)

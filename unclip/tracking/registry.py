@@ -16,43 +16,30 @@ from pathlib import Path
 from typing import Any
 
 from unclip.tracking.address import EXPERIMENTS, tracking_uri
-from unclip.tracking.store import TrackingError, one_line, open_store
+from unclip.tracking.store import TrackingError, open_store, tracking_errors
 
 TRY_SECONDS = 600  # of loading networks and painting one picture, on a busy machine
 
 
 @dataclass(frozen=True)
 class Given:
-    """What is registered.
+    """What is registered."""
 
-    Attributes:
-        code: the Python file that defines the model (see `unclip.serving.mlflow_model`).
-        package: the folder of code that it imports.
-        system: the folder that goes with it.
-        requirements: names of the packages that it needs; they are pinned as they are installed.
-        prompt: for the first picture, and for the example that is kept with the model.
-        settings: what a request may set, with the values where it does not.
-        card: in Markdown.
-        tags: of the version.
-        run_id: of the record that it came from; None without one.
-    """
-
-    code: Path
-    package: Path
-    system: Path
-    requirements: Sequence[str]
-    prompt: str
-    settings: Mapping[str, Any]
-    card: str
-    tags: Mapping[str, str]
-    run_id: str | None
+    code: Path  # the Python file that defines the model (see `unclip.serving.mlflow_model`)
+    package: Path  # the folder of code that it imports
+    system: Path  # the folder that goes with it
+    requirements: Sequence[str]  # names of packages, pinned as they are installed
+    prompt: str  # for the first picture, and for the example that is kept with the model
+    settings: Mapping[str, Any]  # what a request may set, with the values where it does not
+    card: str  # in Markdown
+    tags: Mapping[str, str]  # of the version
+    run_id: str | None  # of the record that it came from
 
 
-def register_model(root: Path, name: str, alias: str, given: Given) -> int:
+def register_model(name: str, alias: str, given: Given) -> int:
     """Returns the version under which a model was registered, once it has painted a picture.
 
     Args:
-        root: folder of the store (see `address.find_root`).
         name: of the registered model; made where it is new.
         alias: is moved to the new version.
         given: the model.
@@ -60,20 +47,16 @@ def register_model(root: Path, name: str, alias: str, given: Given) -> int:
     Raises:
         TrackingError: one line; MLflow could not be used, or the model does not paint.
     """
-    open_store(root)  # makes or mends it, and says what is wrong with it
-    try:
-        return _register(root, name, alias, given)
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(one_line(error)) from error
+    open_store()  # makes it, and says what is wrong with it
+    with tracking_errors():
+        return _register(name, alias, given)
 
 
-def _register(root: Path, name: str, alias: str, given: Given) -> int:
+def _register(name: str, alias: str, given: Given) -> int:
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # of copies within this machine
     import mlflow
 
-    uri = tracking_uri(root)
+    uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(EXPERIMENTS)
     client = mlflow.MlflowClient(tracking_uri=uri)
@@ -118,37 +101,26 @@ def _try(uri: str, model: str, prompt: str) -> None:
 
     Raises:
         TrackingError: it does not; the message has the last line of what MLflow says.
-        OSError: there is no starting another process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder, "asked.json"), Path(folder, "answered.json")
+        asked = Path(folder, "asked.json")
         asked.write_text(json.dumps({"inputs": [prompt]}), encoding="utf-8")
         command = [sys.executable, "-m", "mlflow", "models", "predict", "-m", model]
-        command += ["-i", str(asked), "-o", str(answered), "-t", "json", "--env-manager", "local"]
+        command += ["-i", str(asked), "-o", str(Path(folder, "answered.json")), "-t", "json"]
         environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
         environment.pop("PYTHONPATH", None)  # it must stand on what was stored with it
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=TRY_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            raise TrackingError(f"{model}: painted nothing in {TRY_SECONDS} seconds") from None
-        try:
-            pictures = json.loads(answered.read_text(encoding="utf-8"))["predictions"]
-            prompts = [picture["prompt"] for picture in pictures]
-        except OSError:  # no answer
-            # The reason stands last, after the long path of the code.
-            said = (done.stderr.strip() or "no reason given").splitlines()[-1]
-            raise TrackingError(f"{model}: does not paint: {said[-300:]}") from None
-        except (ValueError, KeyError, TypeError):
-            raise TrackingError(f"{model}: answers something else than pictures") from None
-    if prompts != [prompt]:
-        raise TrackingError(f"{model}: was asked for one picture, and answered {len(prompts)}")
+        done = subprocess.run(
+            [*command, "--env-manager", "local"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TRY_SECONDS,
+        )
+    if done.returncode:
+        # The reason stands last, after the long path of the code.
+        said = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise TrackingError(f"{model}: does not paint: {said[-300:]}")
 
 
 def _ensure_registered(client: Any, name: str) -> None:
