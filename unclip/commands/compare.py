@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unclip.comparison.experiments import Comparison, Experiment
 
 WORKSPACE = "workspace"  # DVC's own word for the files of this folder
-SHEET, PAGE = "comparison.png", "comparison.html"
+PAGE = "comparison.html"
 
 
 def compare(
@@ -41,14 +41,12 @@ def compare(
             help="Seed of the first picture; without it, that of the first revision's params.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path(
-        "samples/compared"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("samples/compared"),
 ) -> None:
     """Put experiments side by side: figures, changed params, and pictures from the same noise.
 
-    Each is painted as its own sample section says. Writes comparison.png and comparison.html,
-    which needs no network and holds all of its pictures.
+    Each is painted as its own sample section says. Writes comparison.html, which needs
+    no network and holds all of its pictures.
 
     Example: `python cli.py compare workspace lr-1 lr-2 --prompt "a large red circle" --num 4`
     """
@@ -60,8 +58,6 @@ def compare(
     # Torch takes seconds to import; the check that needs none of it stands above.
     from unclip.commands.common import make_folder
     from unclip.comparison.page import comparison_page
-    from unclip.comparison.sheet import comparison_sheet
-    from unclip.pictures.png import save_png
 
     asked = list(dict.fromkeys(prompts or []))
     experiments = _read(revs, num, seed)
@@ -71,9 +67,8 @@ def compare(
     command = ["python", "cli.py", "compare", *revs]
     command += [part for prompt in asked for part in ("--prompt", prompt)]
     again = shlex.join([*command, "--num", str(num), "--seed", str(seed)])
-    save_png(comparison_sheet(comparison), out / SHEET, {"command": again})
     (out / PAGE).write_text(comparison_page(comparison, again), encoding="utf-8")
-    typer.echo(f"{out / SHEET}\n{out / PAGE}")
+    typer.echo(out / PAGE)
 
 
 def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]":

@@ -1,6 +1,5 @@
-"""Where things lie in a workspace: the one place in code that knows the names in dvc.yaml."""
+"""Where things lie in a workspace: the only place in code that knows the names in dvc.yaml."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from unclip.config.errors import UserError
@@ -17,91 +16,42 @@ KINDS = ("clip", "prior", "decoder")  # the networks of a system that paints, CL
 CONTROLS = ("text_embed", "caption_mean", "image_embed")
 
 
-@dataclass(frozen=True)
 class Layout:
     """The files and folders of one workspace, below `root`."""
 
-    root: Path = Path()
-
-    @property
-    def params(self) -> Path:
-        """Every value of the experiment."""
-        return self.root / "params.yaml"
-
-    @property
-    def prepared(self) -> Path:
-        """The data set as prepare leaves it."""
-        return self.root / "data" / "prepared"
-
-    @property
-    def preview(self) -> Path:
-        """Training pictures with their captions."""
-        return self.root / "samples" / "data.png"
-
-    @property
-    def embeddings(self) -> Path:
-        """CLIP's embeddings of every picture and of every distinct caption."""
-        return self.root / "data" / "embeddings"
-
-    @property
-    def models(self) -> Path:
-        """The trained networks, a folder each."""
-        return self.root / "models"
+    def __init__(self, root: Path = Path()) -> None:
+        self.root = root
+        self.params = root / "params.yaml"
+        self.prepared = root / "data" / "prepared"  # the data set as prepare leaves it
+        self.embeddings = root / "data" / "embeddings"  # CLIP's, of all pictures and captions
+        self.models = root / "models"  # the trained networks, a folder each
+        self.preview = root / "samples" / "data.png"  # training pictures with their captions
+        self.painted_in_training = root / "samples" / "train_decoder"
+        self.grid = root / "samples" / "grid.png"  # prompts × seeds
+        self.trajectory = root / "samples" / "trajectory.png"  # moments of the reverse diffusion
+        self.judged = root / "samples" / "judged"  # the pictures that evaluate judges
+        self.controls = root / "samples" / "controls"  # the same, painted without the prior
+        self.report = root / "report.json"  # what was recorded in MLflow
 
     def model(self, kind: str) -> Path:
-        """The folder of a trained network: clip, prior, decoder or judge."""
+        """Returns the folder of a trained network: clip, prior, decoder or judge."""
         return self.models / kind
 
+    def control(self, kind: str) -> Path:
+        """Returns the file of the pictures of one of CONTROLS."""
+        return self.controls / f"{kind}.npy"
+
     def metrics(self, name: str) -> Path:
-        """The figures of a stage."""
+        """Returns the file of a stage's figures."""
         return self.root / "metrics" / f"{name}.json"
 
     def history(self, stage: str) -> Path:
-        """The curves of a training stage, one row a logged step."""
+        """Returns the file of a training's curves, one row a logged step."""
         return self.root / "history" / f"{stage}.csv"
 
     def plot(self, name: str) -> Path:
-        """A picture of figures."""
+        """Returns the file of a plot."""
         return self.root / "plots" / f"{name}.png"
-
-    @property
-    def painted_in_training(self) -> Path:
-        """Grids painted while the decoder learns."""
-        return self.root / "samples" / "train_decoder"
-
-    @property
-    def grid(self) -> Path:
-        """The grid of prompts × seeds."""
-        return self.root / "samples" / "grid.png"
-
-    @property
-    def trajectory(self) -> Path:
-        """Ten moments of the reverse diffusion."""
-        return self.root / "samples" / "trajectory.png"
-
-    @property
-    def judged(self) -> Path:
-        """The pictures that evaluate judges."""
-        return self.root / "samples" / "judged"
-
-    @property
-    def controls(self) -> Path:
-        """Pictures of the same captions and noise, painted without the prior."""
-        return self.root / "samples" / "controls"
-
-    def control(self, kind: str) -> Path:
-        """The pictures of one of CONTROLS."""
-        return self.controls / f"{kind}.npy"
-
-    @property
-    def sweep(self) -> Path:
-        """Plots, tables and grids of one system painted from in many ways."""
-        return self.root / "samples" / "sweep"
-
-    @property
-    def report(self) -> Path:
-        """What was recorded in MLflow, and under which run."""
-        return self.root / "report.json"
 
 
 def models_in(folder: Path) -> Path:
