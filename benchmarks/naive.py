@@ -29,7 +29,8 @@ from unclip.diffusion.schedules import sampling_timesteps
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.params import DecoderParams, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import DecoderParams
 
 CANDIDATES = 2  # embeddings drawn for a picture; the one nearest its caption is taken
 

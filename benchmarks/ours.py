@@ -20,7 +20,7 @@ from unclip.data.prepared import Prepared
 from unclip.evaluation import judging
 from unclip.models.judge import Judge
 from unclip.painting.system import Settings, System
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.training.updates import Training
 
 TASKS: dict[str, Any] = {

@@ -23,7 +23,8 @@ from unclip.core.artifacts import describe
 from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
 from unclip.painting.system import Settings
-from unclip.params import DecoderParams, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import DecoderParams
 
 PREDICTION_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 

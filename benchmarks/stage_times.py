@@ -21,7 +21,8 @@ from benchmarks.workspace import (
     write_untrained,
 )
 from unclip.config.layout import Layout
-from unclip.params import Params, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import Params
 
 MEBIBYTE = 2**20
 STARTUP_LIMIT, TRACKING_LIMIT = 4.0, 0.03

@@ -30,7 +30,7 @@ CATEGORIES = {
         "unclip.training.augment:augment",
         "unclip.core.artifacts:load_artifact",
         "unclip.running.state:key_of",
-        "unclip.datasets.registry:load_dataset",
+        "stages.prepare:load",
         "unclip.datasets.shapes:draw",
     ),
     "compute": (

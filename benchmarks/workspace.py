@@ -20,12 +20,13 @@ from unclip.core.artifacts import Artifact, save_artifact, weights_hash
 from unclip.core.device import Machine
 from unclip.core.seeding import generator
 from unclip.data.prepared import Prepared
-from unclip.params import Params, validate_params
+from unclip.params.loading import validate_params
+from unclip.params.sections import Params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "params.yaml"
 TUTORIAL = REPOSITORY / "recipes" / "fashion_mnist.yaml"
-FEWEST = 64  # pictures of a split, by params.py
+FEWEST = 64  # pictures of a split, by Shapes
 
 Changes = dict[str, dict[str, Any]]
 

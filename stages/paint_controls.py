@@ -21,7 +21,7 @@ from unclip.data.prepared import Prepared
 from unclip.diffusion.reverse import Solver
 from unclip.painting.judged import judged_captions
 from unclip.painting.painter import Painter
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.running.progress import progress
 from unclip.running.stage import main
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unclip.config.layout import Layout
 from unclip.core.artifacts import write_json
-from unclip.params import (
+from unclip.params.sections import (
     ClipParams,
     DataParams,
     DecoderParams,

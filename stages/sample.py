@@ -16,7 +16,7 @@ from unclip.data.prepared import Prepared
 from unclip.painting.judged import judged_captions
 from unclip.painting.notes import evenly, join_prompts, paint_rows, provenance, real_pictures
 from unclip.painting.system import Settings, System
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import grid, trajectory
 from unclip.running.progress import progress

@@ -4,7 +4,7 @@ Left out, in no time, where params.yaml asks for no pictures of it.
 """
 
 from unclip.config.layout import Layout
-from unclip.params import SampleParams, SweepParams
+from unclip.params.sections import SampleParams, SweepParams
 from unclip.running.stage import main
 
 STAGE = "sweep"

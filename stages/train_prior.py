@@ -25,7 +25,7 @@ from unclip.data.prepared import Prepared
 from unclip.diffusion.losses import diffusion_loss, draw_timesteps
 from unclip.diffusion.reverse import Diffusion
 from unclip.models.prior import Prior
-from unclip.params import PriorParams
+from unclip.params.sections import PriorParams
 from unclip.running.stage import main
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained

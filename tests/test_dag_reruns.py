@@ -162,7 +162,7 @@ def test_experiments_in_temporary_folders_have_the_pictures_that_dvc_keeps(lab):
 
 
 def test_a_change_of_the_validation_reruns_nothing(lab):
-    append(lab.root / "unclip" / "params.py", "# reworded\n")
+    append(lab.root / "unclip" / "params" / "loading.py", "# reworded\n")
     assert rerun(lab, "dvc", "repro") == set()
 
 

@@ -6,7 +6,7 @@ import torch
 
 from unclip.config.errors import UserError
 from unclip.config.layout import Layout
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.running.stage import declared, exit_status
 
 REPO = Path(__file__).resolve().parent.parent

@@ -44,7 +44,7 @@ from unclip.painting.options import (
 )
 from unclip.painting.painter import Latent
 from unclip.painting.system import Settings, System
-from unclip.params import Recipe, SampleParams
+from unclip.params.sections import Recipe, SampleParams
 from unclip.pictures.files import names_picture, read_picture
 from unclip.provenance.revisions import fetch_models
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from unclip.commands.common import open_system, save_picture
 from unclip.config.strict import one_line
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.running.progress import progress
 
 if TYPE_CHECKING:

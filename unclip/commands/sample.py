@@ -15,7 +15,7 @@ from unclip.commands.common import (
     warn_of_unknown_words,
 )
 from unclip.painting.options import recipe_of, sample_params
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.running.progress import progress
 
 

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from unclip.config.errors import UserError
 from unclip.config.strict import Model, Strict, checked, one_line
-from unclip.params import Dropout, ImageSize, Index
+from unclip.params.sections import Dropout, ImageSize, Index
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"

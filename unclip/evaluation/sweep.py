@@ -23,7 +23,7 @@ from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.models.judge import Judge
 from unclip.painting.judged import judged_captions
 from unclip.painting.system import Settings, System
-from unclip.params import SampleParams, SweepParams
+from unclip.params.sections import SampleParams, SweepParams
 from unclip.pictures.charts import heat_maps, lines
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import grid

@@ -12,7 +12,7 @@ from unclip.config.errors import UserError
 from unclip.config.strict import Strict
 from unclip.core.artifacts import Artifact, build, facts_of, load_artifact, weights_hash
 from unclip.data.prepared import Mean, Std
-from unclip.params import ForwardProcess
+from unclip.params.sections import ForwardProcess
 
 Network = TypeVar("Network", bound=nn.Module)
 AnyFacts = TypeVar("AnyFacts", bound=BaseModel)

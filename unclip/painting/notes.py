@@ -22,7 +22,7 @@ from unclip.data.prepared import Prepared
 from unclip.diffusion.reverse import Solver
 from unclip.painting.painter import Latent
 from unclip.painting.system import Settings, System
-from unclip.params import Candidates, Count, Guidance, Index, Probability, Sampler, Seed
+from unclip.params.sections import Candidates, Count, Guidance, Index, Probability, Sampler, Seed
 
 Pictures = npt.NDArray[np.uint8]
 

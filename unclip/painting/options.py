@@ -13,7 +13,7 @@ from unclip.config.errors import UserError
 from unclip.config.layout import Layout
 
 if TYPE_CHECKING:
-    from unclip.params import Recipe, SampleParams
+    from unclip.params.sections import Recipe, SampleParams
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FRAMES = 9  # of a way between two pictures
@@ -32,7 +32,7 @@ def recipe_of(folder: Path) -> "Recipe":
     Raises:
         UserError: it can not be read, or its sample section is not as this version knows it.
     """
-    from unclip.params import load_recipe
+    from unclip.params.loading import load_recipe
 
     places = [folder, *([folder.parent] if folder.name == Layout().models.name else [])]
     beside = [Layout(place).params for place in places if Layout(place).params.is_file()]
@@ -49,7 +49,7 @@ def sample_params(changes: Mapping[str, Any], recipe: "Recipe") -> "SampleParams
     Raises:
         UserError: a value is out of bounds.
     """
-    from unclip.params import changed_sample
+    from unclip.params.loading import changed_sample
 
     return changed_sample(recipe, _given(changes))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unclip.config.errors import UserError
 from unclip.config.layout import Layout
-from unclip.params import load_recipe
+from unclip.params.loading import load_recipe
 
 
 def fetch_models(rev: str, folder: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 from unclip.config.layout import Layout
 from unclip.config.yaml12 import load_yaml
-from unclip.params import Params, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import Params
 from unclip.running.orphan import end_with_dvc, end_with_launcher
 from unclip.running.preflight import require_inception
 from unclip.running.processes import (

@@ -7,7 +7,7 @@ from typing import Any
 from unclip.config.errors import UserError
 from unclip.config.layout import KINDS
 from unclip.core.artifacts import WEIGHTS, Artifact, load_artifact, weights_hash
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 RECIPE, FIGURES, GRID, CARD = "params.yaml", "evaluate.json", "grid.png", "README.md"
 

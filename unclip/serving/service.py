@@ -12,7 +12,8 @@ from unclip.core.device import Machine, open_machine
 from unclip.data.tokenizer import tokenize
 from unclip.painting.notes import Pictures, call_note, paint_rows, picture_notes, provenance
 from unclip.painting.system import Settings, System
-from unclip.params import Params, SampleParams, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import Params, SampleParams
 from unclip.pictures.png import as_image, encode_png
 from unclip.serving.card import RECIPE
 

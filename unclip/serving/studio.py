@@ -36,7 +36,7 @@ from unclip.painting.notes import (
 from unclip.painting.options import FRAMES, ddim_changes, vary_changes
 from unclip.painting.painter import Latent
 from unclip.painting.system import Settings, System
-from unclip.params import Count, Guidance, SampleParams, Seed
+from unclip.params.sections import Count, Guidance, SampleParams, Seed
 from unclip.pictures.files import read_picture
 from unclip.serving.service import as_base64
 
