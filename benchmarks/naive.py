@@ -23,7 +23,8 @@ from unclip.config.layout import Layout
 from unclip.data.tokenizer import tokenize
 from unclip.painting.loading import load_system
 from unclip.painting.system import System
-from unclip.params import DecoderParams, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import DecoderParams
 
 CANDIDATES = 2  # embeddings drawn for a picture; the one nearest its caption is taken
 

@@ -17,7 +17,7 @@ from unclip.api import UnCLIP
 from unclip.config.layout import Layout
 from unclip.core.device import open_machine, resolve_precision
 from unclip.painting.settings import Settings
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.training.loop import Training
 
 TASKS: dict[str, Any] = {

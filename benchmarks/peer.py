@@ -23,7 +23,7 @@ from benchmarks.turns import Work
 from unclip.config.layout import Layout
 from unclip.core.artifacts import describe
 from unclip.models.unet import UNet
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 PREDICTION_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 WIDTH_STEP = 8  # channels

@@ -11,7 +11,7 @@ from benchmarks.turns import Contender, take_turns
 from benchmarks.workspace import Scale
 from unclip.config.layout import Layout
 from unclip.core.device import Machine, open_machine
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 TEN = 10  # pictures where batches are not compared
 

@@ -11,7 +11,7 @@ import yaml
 
 from unclip.config.layout import Layout
 from unclip.config.yaml12 import load_yaml
-from unclip.params import validate_params
+from unclip.params.loading import validate_params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = REPOSITORY / "params.yaml"

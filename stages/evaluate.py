@@ -13,7 +13,7 @@ from unclip.evaluation.copies import copy_figures
 from unclip.evaluation.inception import Inception
 from unclip.evaluation.likeness import inception_figures, prior_figures, sample_figures
 from unclip.evaluation.scene import Scene
-from unclip.params import EvaluateParams
+from unclip.params.sections import EvaluateParams
 from unclip.pictures.charts import bar_accuracies, curves
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import neighbours

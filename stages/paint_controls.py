@@ -22,7 +22,7 @@ from unclip.diffusion.reverse import Solver
 from unclip.painting.judged import judged_captions
 from unclip.painting.loading import load_system
 from unclip.painting.settings import Settings
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.running.progress import progress
 from unclip.running.stage import main
 

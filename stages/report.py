@@ -4,7 +4,7 @@ import sys
 
 from unclip.config.layout import Layout
 from unclip.core.artifacts import write_json
-from unclip.params import (
+from unclip.params.sections import (
     ClipParams,
     DataParams,
     DecoderParams,

@@ -17,7 +17,7 @@ from unclip.painting.loading import load_system
 from unclip.painting.notes import join_prompts, settings_note
 from unclip.painting.settings import Settings
 from unclip.painting.system import System
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import grid, trajectory
 from unclip.running.progress import progress

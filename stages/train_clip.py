@@ -19,7 +19,7 @@ from unclip.data.embeddings import Embeddings, write_captions, write_images
 from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.data.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
 from unclip.models.clip import CLIP, contrastive_loss
-from unclip.params import ClipParams
+from unclip.params.sections import ClipParams
 from unclip.running.progress import track
 from unclip.running.stage import main
 from unclip.training.augment import augment, drop_words, is_part_of

@@ -30,7 +30,7 @@ from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import Solver, final, reverse_diffusion
 from unclip.models.unet import UNet
-from unclip.params import DecoderParams
+from unclip.params.sections import DecoderParams
 from unclip.running.stage import main
 from unclip.tracking.live import StageRun
 from unclip.training.batches import ShuffledBatches

@@ -21,7 +21,7 @@ from unclip.core.seeding import derive_seed, generator
 from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.models.judge import Judge
-from unclip.params import JudgeParams
+from unclip.params.sections import JudgeParams
 from unclip.running.stage import main
 from unclip.training.augment import augment
 from unclip.training.batches import ShuffledBatches

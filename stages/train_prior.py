@@ -24,7 +24,7 @@ from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
 from unclip.diffusion.process import Diffusion
 from unclip.models.prior import Prior
-from unclip.params import PriorParams
+from unclip.params.sections import PriorParams
 from unclip.running.stage import main
 from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained

@@ -17,7 +17,7 @@ import yaml
 from tiny_params import REPO, tiny_params, write_params
 
 from unclip.config.layout import Layout
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.running.stage import handed
 from unclip.tracking.workspace import read_workspace
 

@@ -18,7 +18,7 @@ from benchmarks.ours import count_flops
 from benchmarks.report import Table, add_section
 from benchmarks.turns import Contender, Work, alternate, take_turns
 from stages.train_decoder import MODEL_KEYS
-from unclip.params import load_params, validate_params
+from unclip.params.loading import load_params, validate_params
 
 TOLERANCE = 0.05  # how far the peer's floating-point operations may be from ours
 

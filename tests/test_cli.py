@@ -79,7 +79,7 @@ def test_help_imports_nothing_slow():
 
 def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library():
     from unclip.diffusion.samplers import SAMPLERS
-    from unclip.params import Sampler
+    from unclip.params.sections import Sampler
 
     assert [sampler.value for sampler in cli.Sampler] == list(get_args(Sampler))
     assert {sampler.value for sampler in cli.Sampler} == set(SAMPLERS)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 from tiny_params import tiny_params
+from unclip.comparison.sheet import comparison_sheet
 
 from unclip.comparison.experiments import (
     Comparison,
@@ -24,7 +25,6 @@ from unclip.comparison.experiments import (
     read_experiment,
 )
 from unclip.comparison.page import comparison_page
-from unclip.comparison.sheet import comparison_sheet
 from unclip.config.errors import UserError
 
 

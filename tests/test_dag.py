@@ -13,8 +13,9 @@ from tiny_params import leaves, tiny_params
 EXEMPT = frozenset(
     source
     for source in SOURCES
-    if source == "unclip/params.py"
-    or source.startswith(("unclip/config/", "unclip/running/", "unclip/tracking/"))
+    if source.startswith(
+        tuple(f"unclip/{name}/" for name in ("config", "params", "running", "tracking"))
+    )
 )
 TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 

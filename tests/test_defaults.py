@@ -6,7 +6,7 @@ from tiny_params import tiny_params, write_params
 
 from unclip.config.errors import UserError
 from unclip.painting.options import recipe_of, sample_params
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 OURS = load_params(REPO / "params.yaml").sample
 
@@ -54,7 +54,7 @@ def test_options_win_over_the_recipe_and_those_left_out_do_not(folder):
     assert (sample.guidance, sample.seed) == (4.5, 7)
 
 
-@pytest.mark.parametrize("lost", ["clip", "prior", "decoder", "sweep"])
+@pytest.mark.parametrize("lost", ["clip", "prior", "decoder"])
 def test_a_recipe_of_another_version_serves_if_its_sample_section_does(folder, lost):
     params = recipe(folder)
     del params[lost], params["judge"]["optimizer"]
@@ -73,7 +73,7 @@ def test_a_recipe_of_another_version_serves_if_its_sample_section_does(folder, l
         ("", "the file: null is not allowed; expected "),
         ("clip: {}", "sample: missing; "),
         ("sample: 3", "sample: 3 is not allowed; expected a section"),
-        (b"\xff\xfe\x00", "can not be read: "),
+        (b"\xff\xfe\x00", "cannot be read: "),
     ],
 )
 def test_a_recipe_that_is_none_is_one_line(folder, text, line):

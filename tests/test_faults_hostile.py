@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from contexts import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_datasets_fashion_mnist import (
@@ -41,7 +42,8 @@ from unclip.datasets import fashion_mnist
 from unclip.diffusion.reverse import Solver
 from unclip.models.judge import Judge
 from unclip.painting.system import Settings, System
-from unclip.params import Params, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import Params
 
 REPO = Path(__file__).resolve().parent.parent
 SHIPPED = (REPO / "params.yaml").read_bytes()
@@ -378,7 +380,7 @@ def open_embeddings(folder: Path) -> dict[str, Any]:
 
 
 def open_fashion(raw_dir: Path) -> dict[str, Any]:
-    source = fashion_mnist.load(image_size=28, seed=0, raw_dir=raw_dir)
+    source = fashion_mnist.FashionMNIST().load(context(raw_dir, image_size=28))
     return {
         f"{name}.{array}": bytes_of(value)
         for name, split in (("train", source.train), ("test", source.test))

@@ -24,7 +24,7 @@ STAGES = ("prepare", "train_clip", "train_prior")
 RUN = """
 from stages import {stage}
 from unclip.config.layout import Layout
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 params = load_params(Layout().params)
 {stage}.run(Layout(), *(getattr(params, section) for section in {sections}))

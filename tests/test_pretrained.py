@@ -13,7 +13,7 @@ from test_stages_painting import judged  # noqa: F401
 
 from unclip.config.layout import KINDS
 from unclip.painting.system import Settings, System
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 MOST_BYTES = 10_000_000

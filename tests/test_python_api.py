@@ -17,7 +17,7 @@ from tiny_params import tiny_params, write_params
 from unclip.api import UnCLIP
 from unclip.config.errors import UserError
 from unclip.painting.system import Settings, System
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 SYSTEM = random_system()
 PROMPTS = ["a red circle", "a blue star"]

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 from systems import SETTINGS, change, random_system
+from unclip.painting.painter import Latent
 
 from unclip.config.errors import UserError
 from unclip.diffusion.reverse import Solver
@@ -24,7 +25,6 @@ from unclip.painting.notes import (
     repaint,
     split_prompts,
 )
-from unclip.painting.painter import Latent
 from unclip.pictures.png import read_png_text, save_png
 
 SYSTEM = random_system()

@@ -6,7 +6,7 @@ import torch
 
 from unclip.config.errors import UserError
 from unclip.config.layout import Layout, declared
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.running.stage import exit_status
 
 REPO = Path(__file__).resolve().parent.parent

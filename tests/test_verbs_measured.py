@@ -27,7 +27,7 @@ from unclip.painting.options import (
     vary_changes,
 )
 from unclip.painting.system import Settings, System
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"

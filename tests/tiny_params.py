@@ -23,7 +23,6 @@ TINY: dict[str, dict[str, Any]] = {
     "judge": {"channels": 8},
     "sample": {"num_judged": 80, "steps": 3, "prior_steps": 3, "num_per_prompt": 2},
     "evaluate": {"kid_subsets": 3, "kid_subset_size": 20},
-    "sweep": {"num_pictures": 40, "guidances": [1.0, 2.0], "steps": [2, 3]},
 }
 TRAINING = {
     **{"train_steps": 4, "warmup_steps": 2, "batch_size": 16},

@@ -10,7 +10,8 @@ from accelerate.state import AcceleratorState
 from tiny_params import tiny_params, write_params
 
 from unclip.config.layout import Layout
-from unclip.params import Params, validate_params
+from unclip.params.loading import validate_params
+from unclip.params.sections import Params
 
 SECTIONS = {
     "prepare": "clip data",

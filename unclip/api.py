@@ -51,7 +51,8 @@ from unclip.painting.painted import Painted, Trajectory, painted_latents
 from unclip.painting.settings import Latent, Settings
 from unclip.painting.sources import Noise, Source, is_prompt, read_source, require_fit, title_of
 from unclip.painting.system import Progress, System
-from unclip.params import Recipe, SampleParams, changed_sample
+from unclip.params.loading import changed_sample
+from unclip.params.sections import Recipe, SampleParams
 from unclip.provenance.revisions import fetch_models
 
 

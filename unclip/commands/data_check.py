@@ -12,7 +12,9 @@ from unclip.config.errors import UserError
 from unclip.config.layout import Layout
 from unclip.config.strict import one_line
 from unclip.painting.options import REPOSITORY
-from unclip.params import DataParams, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import DataParams
+from unclip.running.progress import track
 
 if TYPE_CHECKING:
     from unclip.datasets.own_folder import OwnFolder, Pixels
@@ -32,21 +34,19 @@ def check(folder: Path) -> bool:
     """
     params = load_params(Layout(REPOSITORY).params)
     # Torch takes seconds to import.
-    from unclip.datasets.image_folder import default_prompts
-    from unclip.datasets.metadata import Problems
-    from unclip.datasets.own_folder import check_pictures, choose_test, read_folder
+    from unclip.datasets.own_folder import choose_test, default_prompts, read_folder
     from unclip.datasets.writer import num_validation
 
-    problems, survey = Problems(), Survey(folder, params.data.image_size)
+    problems: list[str] = []
     own = read_folder(folder, params.clip.text_length, problems)
     test_fraction = params.data.image_folder.test_fraction
     test = choose_test(own, test_fraction, params.data.seed, problems)
-    check_pictures(own, params.data.image_size, problems, survey.look)
+    survey = _look_at_pictures(own, params.data.image_size, problems)
     num_test = int(test.sum())
     try:
         num_validation(len(test) - num_test, params.data.val_fraction)
     except UserError as error:
-        problems.add(str(error))
+        problems.append(str(error))
     _say("metadata", one_line(own.metadata.name))
     _say("pictures", f"{len(own.names)}, of which {num_test} are for the test")
     _say("captions", _captions(own))
@@ -57,12 +57,10 @@ def check(folder: Path) -> bool:
     _say_left_out(own)
     for note in own.notes:
         _say("note", note)
-    for line in problems.lines:
+    for line in problems:
         typer.echo(f"error: {line}", err=True)
-    if problems.count > len(problems.lines):
-        typer.echo(f"error: and {problems.count - len(problems.lines)} more", err=True)
-    _say("verdict", _verdict(folder, params.data, problems.count))
-    return not problems.count
+    _say("verdict", _verdict(folder, params.data, len(problems)))
+    return not problems
 
 
 class Survey:
@@ -112,6 +110,23 @@ class Survey:
             _say("duplicate", line)
         if len(self._duplicates) > SHOWN_DUPLICATES:
             _say("duplicate", f"… and {len(self._duplicates) - SHOWN_DUPLICATES} more")
+
+
+def _look_at_pictures(own: "OwnFolder", image_size: int, problems: list[str]) -> Survey:
+    """Returns what the pictures are like; those that cannot be read are noted.
+
+    A picture may be damaged at its end, so each is decoded.
+    """
+    from unclip.datasets.own_folder import CHANNELS
+    from unclip.pictures.files import read_picture
+
+    survey = Survey(own.folder, image_size)
+    for name in track(own.names, "checking pictures", len(own.names)):
+        try:
+            survey.look(name, read_picture(own.folder / name, image_size, CHANNELS))
+        except UserError as error:
+            problems.append(str(error))
+    return survey
 
 
 def _say(label: str, text: str) -> None:

@@ -21,8 +21,7 @@ from unclip.config.git import run_git
 from unclip.config.layout import Layout
 from unclip.config.settings import num_processes, num_threads, raw_data_dir
 from unclip.core.device import open_machine
-from unclip.datasets.metadata import find_metadata
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.running.preflight import NETWORKS, require_inception, require_space
 from unclip.running.state import FINISHED, STATE
 from unclip.tracking.address import describe_uri, find_database, find_root, is_tracking_on
@@ -107,18 +106,7 @@ def params() -> str:
 @check("data")
 def data() -> str:
     """Returns where the raw data lies, or how it will come."""
-    data = load_params(Layout().params).data
-    match data.dataset:
-        case "shapes":
-            return "shapes is drawn, nothing is read"
-        case "fashion_mnist":
-            raw = raw_data_dir() / "FashionMNIST" / "raw"
-            found = "is there" if raw.is_dir() else "is not there yet; prepare downloads it"
-            return f"{raw} {found}"
-        case "image_folder":
-            folder = data.image_folder.folder
-            metadata = find_metadata(Layout().root / folder)
-            return f"{metadata} is there; `python cli.py data check {folder}` looks into it"
+    return load_params(Layout().params).data.chosen.status(raw_data_dir(), Layout().root)
 
 
 @check("room")

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unclip.config.layout import Layout
 from unclip.core.device import open_machine
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.training.loop import Training
 
 WARM_UP = 3  # steps in which kernels are chosen and memory is first touched

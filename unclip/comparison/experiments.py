@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unclip.config.errors import UserError
 from unclip.config.strict import checked
 from unclip.config.yaml12 import load_yaml
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.tracking.workspace import flatten
 
 PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"

@@ -1,9 +1,13 @@
 """Random draws as a function of (seed, purpose, index): no generator state is ever saved."""
 
-import hashlib
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it takes seconds to import, and to derive a seed none of it is needed
+    import torch
+    from torch import Tensor
 
 
 def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
@@ -20,6 +24,8 @@ def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     """Returns a fresh CPU generator for (seed, purpose, index)."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, purpose, index))
 
 
@@ -29,4 +35,6 @@ def randn_per_sample(shape: tuple[int, ...], generators: list[torch.Generator]) 
     Row i depends on generator i alone, so the batch in which a picture is painted never changes
     its noise (as in NVlabs EDM's StackedRandomGenerator).
     """
+    import torch
+
     return torch.stack([torch.randn(shape, generator=g) for g in generators])

@@ -1,7 +1,5 @@
 """What the judge may learn of a user's pictures: columns of the metadata, or words of captions."""
 
-import re
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unclip.config.strict import one_line
 from unclip.data.tokenizer import split_words
 
-MOST_COLUMNS = 64
 MOST_VALUES = 100  # of a column; with more it is a number or a name, and no class
 MOST_WORDS = 32
 WORD_SHARES = (0.01, 0.9)  # of the captions; rarer words are too few pictures, others say nothing
 ABSENT, PRESENT = "absent", "present"
-COLUMN_NAME = re.compile(r"[^\W_][\w .-]{0,39}")
-TAKEN = ("joint", "judge_real")  # figures have these names already
 Codes = npt.NDArray[np.int16]
+Columns = Mapping[str, Mapping[int, str]]  # the cells that are not empty, by the picture's number
 
 
 @dataclass(frozen=True)
@@ -39,72 +36,8 @@ class Attributes:
     of_captions: Codes
 
 
-@dataclass(frozen=True)
-class Column:
-    """A further column of the metadata.
-
-    Attributes:
-        name: of it.
-        values: the distinct ones, sorted; empty where there are more than MOST_VALUES.
-        codes: (N,) int16, index into values; -1 is unknown.
-    """
-
-    name: str
-    values: list[str]
-    codes: Codes
-
-
-class Columns:
-    """Gathers the further columns of the metadata, a picture at a time, in two bytes for each."""
-
-    def __init__(self) -> None:
-        self._codes: dict[str, array[int]] = {}
-        self._values: dict[str, dict[str, int]] = {}
-
-    def add(self, row: int, values: Mapping[str, str]) -> list[str]:
-        """Takes what picture `row` has in its columns; returns what is wrong with new names."""
-        complaints = []
-        for name, value in values.items():
-            if name not in self._codes:
-                complaints += _complaints(name, len(self._codes))
-                self._codes[name], self._values[name] = array("h"), {}
-            known, codes = self._values[name], self._codes[name]
-            if len(known) <= MOST_VALUES:
-                codes.extend([-1] * (row - len(codes)))
-                codes.append(known.setdefault(value, len(known)))
-        return complaints
-
-    def gathered(self, count: int) -> list[Column]:
-        """Returns the columns of all `count` pictures."""
-        found = []
-        for name, numbers in self._codes.items():
-            known = self._values[name]
-            if len(known) > MOST_VALUES:
-                found.append(Column(name, [], np.full(count, -1, dtype=np.int16)))
-                continue
-            codes = np.full(count, -1, dtype=np.int16)
-            codes[: len(numbers)] = numbers
-            order = {value: new for new, value in enumerate(sorted(known))}
-            renumbered = np.array([*(order[value] for value in known), -1], dtype=np.int16)
-            found.append(Column(name, sorted(known), renumbered[codes]))
-        return found
-
-
-def _complaints(name: str, count: int) -> list[str]:
-    if not COLUMN_NAME.fullmatch(name):
-        return [
-            f"the column {name[:60]!r} can not name a figure; expected up to 40 letters, digits, "
-            "spaces and _ . -; rename it"
-        ]
-    if name in TAKEN:
-        return [f"the column {name} would take the name of another figure; rename it"]
-    if count == MOST_COLUMNS:
-        return [f"the column {name} is one of more than {MOST_COLUMNS}; remove some"]
-    return []
-
-
 def attributes_of(
-    columns: Sequence[Column], captions: Sequence[str], caption_index: npt.NDArray[np.int32]
+    columns: Columns, captions: Sequence[str], caption_index: npt.NDArray[np.int32]
 ) -> tuple[Attributes, list[str]]:
     """Returns the attributes of a folder's pictures, and what the user should know of them.
 
@@ -113,22 +46,26 @@ def attributes_of(
     there are none of these either, there are no attributes.
 
     Args:
-        columns: of the metadata.
+        columns: the further columns of the metadata.
         captions: K distinct ones.
         caption_index: (N,), the caption of each picture.
     """
-    usable, notes = [], []
-    for column in columns:
-        if len(column.values) > 1:
-            usable.append(column)
-        else:
-            found = "one value" if column.values else f"more than {MOST_VALUES} values"
-            notes.append(
-                f"column {column.name}: has {found}, and an attribute has 2 to {MOST_VALUES}: left "
-                "out"
-            )
+    values = {name: sorted(set(cells.values())) for name, cells in columns.items()}
+    usable = [name for name, found in values.items() if 1 < len(found) <= MOST_VALUES]
+    notes = [
+        f"column {one_line(name)}: an attribute has 2 to {MOST_VALUES} different values, and this "
+        f"has {len(found)}: left out"
+        for name, found in values.items()
+        if name not in usable
+    ]
     if usable:
-        return _of_columns(usable, len(captions), caption_index), notes
+        codes = np.full((len(caption_index), len(usable)), -1, dtype=np.int16)
+        for number, name in enumerate(usable):
+            code = {value: code for code, value in enumerate(values[name])}
+            cells = columns[name]
+            codes[list(cells), number] = [code[value] for value in cells.values()]
+        stated = _stated_by_captions(codes, len(captions), caption_index)
+        return Attributes(usable, [values[name] for name in usable], codes, stated), notes
     words = frequent_words(captions, caption_index)
     if not words:
         notes.append(
@@ -138,23 +75,15 @@ def attributes_of(
     return _of_words(words, captions, caption_index), notes
 
 
-def _of_columns(
-    columns: Sequence[Column], num_captions: int, caption_index: npt.NDArray[np.int32]
-) -> Attributes:
-    """Returns columns as attributes; a caption states what all of its pictures have."""
-    of_captions = np.full((num_captions, len(columns)), -1, dtype=np.int16)
-    for number, column in enumerate(columns):
-        low = np.full(num_captions, MOST_VALUES, dtype=np.int16)
-        high = np.full(num_captions, -1, dtype=np.int16)
-        np.minimum.at(low, caption_index, column.codes)
-        np.maximum.at(high, caption_index, column.codes)
-        of_captions[:, number] = np.where(low == high, low, -1)
-    return Attributes(
-        [column.name for column in columns],
-        [column.values for column in columns],
-        np.stack([column.codes for column in columns], axis=1),
-        of_captions,
-    )
+def _stated_by_captions(
+    codes: Codes, num_captions: int, caption_index: npt.NDArray[np.int32]
+) -> Codes:
+    """Returns (K, A) what all pictures of a caption have, from what each picture has (N, A)."""
+    low = np.full((num_captions, codes.shape[1]), MOST_VALUES, dtype=np.int16)
+    high = np.full((num_captions, codes.shape[1]), -1, dtype=np.int16)
+    np.minimum.at(low, caption_index, codes)
+    np.maximum.at(high, caption_index, codes)
+    return np.where(low == high, low, np.int16(-1))
 
 
 def _of_words(

@@ -1,10 +1,18 @@
-"""What every data set hands to the prepare stage. A new data set needs nothing but this."""
+"""What a data set is. A new one is a `Dataset` with a line in `unclip.datasets.registry`.
 
+params.yaml is validated with it, in every process: what takes long to import, such as torch, is
+imported by the functions that need it.
+"""
+
+from abc import abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from unclip.config.strict import Strict
 
 
 class Rows(Protocol):
@@ -51,7 +59,6 @@ class DatasetSource:
     """A data set before it is prepared.
 
     Attributes:
-        name: its name in `data.dataset`.
         captions: K distinct captions.
         attribute_names: A names, for example "colour"; none is allowed.
         attribute_values: for each attribute the words for its values.
@@ -66,7 +73,6 @@ class DatasetSource:
         judge: what the judge learns from; None is the training split.
     """
 
-    name: str
     captions: list[str]
     attribute_names: list[str]
     attribute_values: list[list[str]]
@@ -90,3 +96,50 @@ class DatasetSource:
         for split in splits:
             found = (split.attributes.shape[1],)
             assert found == expected[1:], f"{found} attributes a picture, expected {expected[1:]}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a data set is told beside its own params.
+
+    Attributes:
+        image_size: height and width of its pictures.
+        seed: of all that it draws by chance.
+        text_length: tokens that a caption may have, start and end included.
+        raw_dir: the machine's folder of downloads.
+        root: of the workspace, where the folders that params name begin.
+    """
+
+    image_size: int
+    seed: int
+    text_length: int
+    raw_dir: Path
+    root: Path
+
+
+class Dataset(Strict):
+    """A data set that `data.dataset` can name.
+
+    Its fields, if it has any, are the section `data.NAME` of params.yaml, in which every value is
+    written: they have no defaults.
+    """
+
+    @abstractmethod
+    def load(self, context: Context) -> DatasetSource:
+        """Returns the data set.
+
+        Raises:
+            UserError: it cannot be read, or downloaded.
+        """
+
+    @abstractmethod
+    def status(self, raw_dir: Path, root: Path) -> str:
+        """Returns where the raw data lies, or how it will come, for `python cli.py doctor`.
+
+        Args:
+            raw_dir: as in `Context`.
+            root: as in `Context`.
+
+        Raises:
+            UserError: it is not there, and prepare cannot get it.
+        """

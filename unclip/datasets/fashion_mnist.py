@@ -1,22 +1,15 @@
 """Fashion-MNIST, 70,000 grey pictures of clothes (Xiao et al. 2017, arXiv:1708.07747)."""
 
 import http.client
-import math
 import socket
-import threading
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from filelock import FileLock
-from torch.nn.functional import interpolate
 
 from unclip.config.errors import UserError
-from unclip.datasets.base import DatasetSource, Split
+from unclip.datasets.base import Context, Dataset, DatasetSource, Split
 
 # In the order of the labels 0 to 9: the word for the judge, and the caption.
 CLASSES = {
@@ -33,42 +26,35 @@ CLASSES = {
 }
 SIDE = 28  # pixels
 TIMEOUT = 8.0  # seconds without a byte from the network
-_PREFIXES = ("train", "t10k")  # of the files' names
 
 
-def load(*, image_size: int, seed: int, raw_dir: Path) -> DatasetSource:
-    """Returns the data set, read from `raw_dir` and downloaded to it where it is not there.
+class FashionMNIST(Dataset):
+    """Ten classes, each with one caption.
 
     Flips are not allowed: the shoes, three classes of ten, all point one way, and a decoder that
     learns their mirror images spends itself on pictures that the test split does not have.
-
-    Args:
-        image_size: height and width; see `fit`.
-        seed: not used, since nothing is drawn.
-        raw_dir: the folder that holds, or will hold, FashionMNIST/raw (torchvision's layout).
-
-    Raises:
-        UserError: a file is damaged, or missing and the network does not answer (in 20 seconds).
     """
-    raw = raw_dir / "FashionMNIST" / "raw"
-    missing = [path for prefix in _PREFIXES for path in _paths(raw, prefix) if not path.is_file()]
-    if missing:
-        _download(raw_dir, missing[0])
-    for prefix in _PREFIXES:
-        _check_files(*_paths(raw, prefix))
-    captions = list(CLASSES.values())
-    return DatasetSource(
-        name="fashion_mnist",
-        captions=captions,
-        attribute_names=["class"],
-        attribute_values=[list(CLASSES)],
-        caption_attributes=np.arange(len(captions), dtype=np.int16)[:, None],
-        held_out_captions=[],
-        prompts=captions,
-        allow_flip=False,
-        train=_read_split(raw_dir, "train", image_size),
-        test=_read_split(raw_dir, "test", image_size),
-    )
+
+    def load(self, context: Context) -> DatasetSource:
+        """Returns the data set, downloaded where it is not there; pictures are fitted by `fit`."""
+        _download(context.raw_dir)
+        captions = list(CLASSES.values())
+        return DatasetSource(
+            captions=captions,
+            attribute_names=["class"],
+            attribute_values=[list(CLASSES)],
+            caption_attributes=np.arange(len(captions), dtype=np.int16)[:, None],
+            held_out_captions=[],
+            prompts=captions,
+            allow_flip=False,
+            train=_read_split(context, is_train=True),
+            test=_read_split(context, is_train=False),
+        )
+
+    def status(self, raw_dir: Path, root: Path) -> str:
+        """Returns where the files lie, or will."""
+        raw = _raw(raw_dir)
+        return f"{raw} {'is there' if raw.is_dir() else 'is not there yet; prepare downloads it'}"
 
 
 def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
@@ -82,6 +68,9 @@ def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]
         before = (image_size - SIDE) // 2
         border = (before, image_size - SIDE - before)
         return np.pad(images, ((0, 0), border, border))[:, None]
+    import torch
+    from torch.nn.functional import interpolate
+
     resized = interpolate(
         torch.from_numpy(images)[:, None].float(),
         size=(image_size, image_size),
@@ -91,101 +80,58 @@ def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]
     return resized.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def _read_split(raw_dir: Path, split: str, image_size: int) -> Split:
-    from torchvision.datasets import FashionMNIST  # slow to import, and no other data set needs it
-
-    data = FashionMNIST(str(raw_dir), train=split == "train", download=False)
-    labels = data.targets.numpy()
-    return Split(
-        images=fit(data.data.numpy(), image_size),
-        caption_index=labels.astype(np.int32),
-        attributes=labels.astype(np.int16)[:, None],
-    )
+def _raw(raw_dir: Path) -> Path:
+    """Returns the folder of the files, as torchvision has it."""
+    return raw_dir / "FashionMNIST" / "raw"
 
 
-def _paths(raw: Path, prefix: str) -> tuple[Path, Path]:
-    """Returns the files of pictures and of labels."""
-    return raw / f"{prefix}-images-idx3-ubyte", raw / f"{prefix}-labels-idx1-ubyte"
+def _read_split(context: Context, *, is_train: bool) -> Split:
+    """Returns a split; torchvision says of no file that it is the damaged one."""
+    from torchvision import datasets
 
-
-def _check_files(images: Path, labels: Path) -> None:
-    """Raises the UserError that torchvision does not: it names no file, and skips short labels."""
-    cure = "delete it and run again to download it"
-    count, *side = _check_idx(images, 3, cure)
-    if side != [SIDE, SIDE] or count == 0:
-        raise UserError(f"{images}: holds {count} pictures of {side}; expected 28 × 28; {cure}")
-    (num_labels,) = _check_idx(labels, 1, cure)
-    if num_labels != count:
-        raise UserError(f"{labels}: holds {num_labels} labels for {count} pictures; {cure}")
-    largest = max(labels.read_bytes()[8:])
-    if largest >= len(CLASSES):
-        raise UserError(f"{labels}: holds the label {largest}; expected 0 to 9; {cure}")
-
-
-def _check_idx(path: Path, num_dims: int, cure: str) -> list[int]:
-    """Returns the sizes in an idx file's header, after comparing them with the file's length."""
-    header = 4 + 4 * num_dims
-    with path.open("rb") as file:
-        numbers = np.frombuffer(file.read(header), dtype=np.uint8)
-    magic = bytes([0, 0, 8, num_dims])  # 8: unsigned bytes
-    if len(numbers) < header or numbers[:4].tobytes() != magic:
-        raise UserError(f"{path}: is not an idx file of {num_dims} dimensions; {cure}")
-    sizes = [int(size) for size in numbers[4:].view(">u4")]
-    expected, found = header + math.prod(sizes), path.stat().st_size
-    if found != expected:
-        raise UserError(f"{path}: is {found} bytes long; expected {expected}; {cure}")
-    return sizes
-
-
-def _download(raw_dir: Path, missing: Path) -> None:
-    """Downloads all files, or raises one UserError soon, about the file `missing`."""
-    from torchvision.datasets import FashionMNIST
-
-    archives = [missing.parent / name for name, _ in FashionMNIST.resources]  # by hand, perhaps
     try:
-        with _socket_timeout(TIMEOUT):
-            if not all(path.is_file() for path in archives):
-                _probe(FashionMNIST.mirrors[0] + FashionMNIST.resources[0][0])
-            raw_dir.mkdir(parents=True, exist_ok=True)
-            # Two experiments may prepare at once; the second waits and then finds the files.
-            with FileLock(raw_dir / "fashion_mnist.lock"):
-                FashionMNIST(str(raw_dir), download=True)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        data = datasets.FashionMNIST(str(context.raw_dir), train=is_train)
+        images, labels = data.data.numpy(), data.targets.numpy()
+        assert images.shape[1:] == (SIDE, SIDE), images.shape
+        assert labels.max() < len(CLASSES), labels.max()
+        return Split(
+            images=fit(images, context.image_size),
+            caption_index=labels.astype(np.int32),
+            attributes=labels.astype(np.int16)[:, None],
+        )
+    except Exception as error:  # damaged files fail in any way
         raise UserError(
-            f"{missing}: is missing, and downloading Fashion-MNIST failed ({reason}); set "
-            "UNCLIP_DATA_DIR to a folder that holds FashionMNIST/raw, or connect to the internet "
-            "and run again"
+            f"{_raw(context.raw_dir)}: holds damaged files ({_reason(error)}); delete it and run "
+            "again to download them"
         ) from error
 
 
-def _probe(url: str) -> None:
-    """Raises OSError unless the mirror answers within TIMEOUT.
+def _download(raw_dir: Path) -> None:
+    """Downloads the files that are missing.
 
-    In a thread, because looking up a host name heeds no socket timeout: it can take minutes.
+    Raises:
+        UserError: that fails, or the network is silent for `TIMEOUT`; torchvision would wait.
     """
-    failures: list[Exception] = [TimeoutError(f"no answer in {TIMEOUT:g} seconds")]
+    from torchvision import datasets
 
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")):
-                failures.clear()
-        except Exception as error:
-            failures[0] = error
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT)
-    if failures:
-        raise OSError(f"{url}: {failures[0]}")
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bounds each wait for the network; urllib, which torchvision uses, sets no bound itself."""
+    raw = _raw(raw_dir)
+    if all((raw / Path(name).stem).is_file() for name, _ in datasets.FashionMNIST.resources):
+        return
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
-        yield
+        raw_dir.mkdir(parents=True, exist_ok=True)
+        # Two experiments may prepare at once; the second waits and then finds the files.
+        with FileLock(raw_dir / "fashion_mnist.lock"):
+            datasets.FashionMNIST(str(raw_dir), download=True)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise UserError(
+            f"{raw}: downloading Fashion-MNIST failed ({_reason(error)}); set UNCLIP_DATA_DIR to a "
+            "folder that holds FashionMNIST/raw, or connect to the internet and run again"
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

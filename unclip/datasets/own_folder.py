@@ -4,8 +4,9 @@
 """
 
 import os
-from array import array
-from collections.abc import Callable
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from unclip.config.errors import UserError
-from unclip.config.strict import one_line, short
+from unclip.config.strict import one_line
 from unclip.core.seeding import derive_seed
 from unclip.data.tokenizer import tokenize
-from unclip.datasets.attributes import Attributes, Columns, attributes_of
-from unclip.datasets.metadata import Entry, Problems, find_metadata, read_entries
+from unclip.datasets.attributes import Attributes, attributes_of
+from unclip.datasets.base import Split
+from unclip.datasets.metadata import find_metadata, read_entries
 from unclip.pictures.files import read_picture
-from unclip.running.progress import track
 
 CHANNELS = 3  # grey pictures are coloured ones whose channels agree
-SPLITS = ("train", "test")
 FEWEST_TEST = 20  # pictures: half of them are held against the other half, whose neighbours count
+MOST_PROMPTS = 8  # rows of the sample grid
+SHOWN = 20  # problems in an error
+FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # what MLflow takes as a part of a figure's name
+Chosen = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -48,65 +52,119 @@ class OwnFolder:
     names: list[str]
     captions: list[str]
     caption_index: npt.NDArray[np.int32]
-    is_test: npt.NDArray[np.bool_] | None
+    is_test: Chosen | None
     attributes: Attributes
     notes: list[str]
 
+    def split(self, chosen: Chosen, image_size: int, seed: int) -> Split:
+        """Returns the chosen pictures, shuffled; each is decoded when it is read.
 
-def read_folder(folder: Path, text_length: int, problems: Problems) -> OwnFolder:
+        Metadata are often sorted, and the first pictures of a split are to be like all of it, as
+        are the batches in which CLIP is validated.
+        """
+        draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
+        rows = draws.permutation(chosen.nonzero()[0])
+        return Split(
+            PictureFiles(self.folder, [self.names[row] for row in rows], image_size),
+            self.caption_index[rows],
+            self.attributes.of_pictures[rows],
+        )
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Pictures (N, C, H, W) that are decoded when they are read.
+
+    Attributes:
+        folder: that holds them.
+        names: N files, relative to it.
+        image_size: height and width.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    image_size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Returns (N, C, H, W)."""
+        return len(self.names), CHANNELS, self.image_size, self.image_size
+
+    def __getitem__(self, rows: slice, /) -> Pixels:
+        """Returns `rows`, decoded now."""
+        names = self.names[rows]
+        found = np.empty((len(names), *self.shape[1:]), dtype=np.uint8)
+        for place, name in enumerate(names):
+            try:
+                found[place] = read_picture(self.folder / name, self.image_size, CHANNELS)
+            except UserError as error:
+                raise UserError(f"{error}; {_check_lists_all(self.folder)}") from None
+        return found
+
+
+def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolder:
     """Returns what the metadata say; what is wrong with them is noted, with its line and picture.
 
     Args:
         folder: with pictures and metadata.jsonl or metadata.csv.
         text_length: tokens that a caption may have, start and end included.
-        problems: takes what is wrong.
+        problems: takes what is wrong, a line each.
 
     Raises:
         UserError: there is no metadata file, or there are two.
     """
     metadata = find_metadata(folder)
-    root, columns = os.path.realpath(folder), Columns()
+    lines: dict[Path, int] = {}  # of the files that were named so far
     names: list[str] = []
-    splits: list[str] = []
-    lines: dict[str, int] = {}  # of the files that were named so far
     captions: list[str] = []
     places: dict[str, int] = {}  # of captions in lower case, as CLIP reads them
-    complaints: list[str] = []
-    caption_index = array("i")
-    for entry in read_entries(metadata, problems):
-        name, caption = entry.values["file_name"], entry.values["text"]
-        misnamed = _complaint_of_name(root, entry, lines)
+    caption_index: list[int] = []
+    splits: list[str | None] = []
+    columns: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for line, entry in read_entries(metadata, problems):
+        caption = " ".join(entry.text.split())
+        wrong_name = _complaint_of_name(folder, entry.file_name, line, lines)
+        wrong_caption = _complaint_of_caption(caption, text_length)
+        problems += [
+            f"{one_line(str(metadata))}: line {line} ({one_line(entry.file_name)}): {complaint}"
+            for complaint in (wrong_name, wrong_caption)
+            if complaint
+        ]
+        if wrong_name:
+            continue
+        for column, cell in (entry.model_extra or {}).items():
+            if cell:
+                columns[column][len(names)] = cell
+        names.append(entry.file_name)
+        splits.append(entry.split)
         place = places.setdefault(caption.lower(), len(captions))
         if place == len(captions):
             captions.append(caption)
-            complaints.append(_complaint_of_caption(caption, text_length))
-        others = {k: v for k, v in entry.values.items() if k not in ("file_name", "text", "split")}
-        for complaint in filter(
-            None, (misnamed, complaints[place], *columns.add(len(names), others))
-        ):
-            problems.add(
-                f"{one_line(str(metadata))}: line {entry.line} ({one_line(name)}): {complaint}"
-            )
-        if not misnamed:  # what lies outside is not even opened
-            names.append(name)
-            splits.append(entry.values.get("split", ""))
-            caption_index.append(place)
+        caption_index.append(place)
     index = np.array(caption_index, dtype=np.int32)
-    attributes, notes = attributes_of(columns.gathered(len(names)), captions, index)
-    is_test = _read_splits(metadata, names, splits, problems)
+    attributes, notes = attributes_of(columns, captions, index)
+    problems += [
+        f"{one_line(str(metadata))}: the column {one_line(name)} cannot name a figure; expected up "
+        "to 40 letters, digits, spaces and _ . -; rename it"
+        for name in attributes.names
+        if name in columns and not FIGURE.fullmatch(name)
+    ]
+    is_test = _is_test(metadata, names, splits, problems)
     return OwnFolder(folder, metadata, names, captions, index, is_test, attributes, notes)
 
 
-def _complaint_of_name(root: str, entry: Entry, lines: dict[str, int]) -> str:
+def _complaint_of_name(folder: Path, name: str, line: int, lines: dict[Path, int]) -> str:
     """Returns what is wrong with a file's name; a sound one is added to `lines`."""
-    path = os.path.realpath(os.path.join(root, entry.values["file_name"]))
-    if not path.startswith(root + os.sep):
+    if not os.path.isfile(folder / name):  # False also for a name that no file can have
+        return "no such file; expected a picture; check the name"
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
         return "the file lies outside of the folder; expected one inside of it; copy it there"
     if path in lines:
         return (
             f"the same file as in line {lines[path]}; expected a line for each picture; remove one"
         )
-    lines[path] = entry.line
+    lines[path] = line
     return ""
 
 
@@ -118,24 +176,22 @@ def _complaint_of_caption(caption: str, text_length: int) -> str:
     return ""
 
 
-def _read_splits(
-    metadata: Path, names: list[str], splits: list[str], problems: Problems
-) -> npt.NDArray[np.bool_] | None:
+def _is_test(
+    metadata: Path, names: list[str], splits: list[str | None], problems: list[str]
+) -> Chosen | None:
     """Returns which pictures are for the test, or None where no picture says so."""
     if not any(splits):
         return None
-    for name, split in zip(names, splits, strict=True):
-        if split not in SPLITS:
-            problems.add(
-                f"{one_line(str(metadata))}: {one_line(name)}: split is {short(split)}; expected "
-                "train or test, of which data.val_fraction sets a part of train apart; correct it"
-            )
+    problems += [
+        f"{one_line(str(metadata))}: {one_line(name)}: has no split, and others have one; expected "
+        "train or test, of which data.val_fraction sets a part of train apart; write it"
+        for name, split in zip(names, splits, strict=True)
+        if split is None
+    ]
     return np.array([split == "test" for split in splits], dtype=np.bool_)
 
 
-def choose_test(
-    own: OwnFolder, test_fraction: float, seed: int, problems: Problems
-) -> npt.NDArray[np.bool_]:
+def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[str]) -> Chosen:
     """Returns which pictures are for the test, (N,) bool; that they are too few is noted.
 
     Each picture draws a number by its name and the lowest are taken, so that a folder which grows
@@ -157,39 +213,37 @@ def choose_test(
         chosen[order[: round(test_fraction * total)]] = True
     count = int(chosen.sum())
     if count < FEWEST_TEST:
-        problems.add(
+        problems.append(
             f"{one_line(str(own.metadata))}: {count} of {total} pictures are for the test; "
             f"expected at least {FEWEST_TEST}; {cure}"
         )
     elif count == total:
-        problems.add(
+        problems.append(
             f"{one_line(str(own.metadata))}: all {total} pictures are for the test; expected most "
             "of them to train with; give these the split train"
         )
     return chosen
 
 
-def check_pictures(
-    own: OwnFolder,
-    image_size: int,
-    problems: Problems,
-    look: Callable[[str, Pixels], None] = lambda name, pixels: None,
-) -> None:
-    """Reads every picture as prepare will, and notes those that can not be read.
+def default_prompts(own: OwnFolder, test: Chosen) -> list[str]:
+    """Returns the most frequent captions; of equal ones, those that a test picture has come first.
 
-    A picture may be damaged at its end, so each is decoded: what is slow is found wrong before
-    anything is written.
-
-    Args:
-        own: the folder.
-        image_size: height and width that they are brought to.
-        problems: takes what is wrong.
-        look: called with each picture's name and pixels (C, H, W).
+    A test picture is what the sample grid shows beside the painted ones.
     """
-    for name in track(own.names, "checking pictures", len(own.names)):
-        try:
-            pixels = read_picture(own.folder / name, image_size, CHANNELS)
-        except UserError as error:
-            problems.add(str(error))
-        else:
-            look(name, pixels)
+    counts = np.bincount(own.caption_index, minlength=len(own.captions))
+    tested = np.bincount(own.caption_index[test], minlength=len(own.captions)) > 0
+    order = sorted(range(len(own.captions)), key=lambda i: (-counts[i], not tested[i], i))
+    return [own.captions[i] for i in order[:MOST_PROMPTS]]
+
+
+def stop_if_any(problems: list[str], folder: Path) -> None:
+    """Raises UserError, with the first lines, where there are problems."""
+    if len(problems) > SHOWN:
+        more = f"{one_line(str(folder))}: {len(problems)} problems; {_check_lists_all(folder)}"
+        raise UserError("\n".join([*problems[:SHOWN], more]))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _check_lists_all(folder: Path) -> str:
+    return f"`python cli.py data check {folder}` lists all that is wrong"

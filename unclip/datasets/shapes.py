@@ -7,12 +7,14 @@ shows one shape, "a large red circle", or the harder two of `two_shapes`.
 
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from unclip.datasets import two_shapes
-from unclip.datasets.base import DatasetSource
+from unclip.datasets.base import Context, Dataset, DatasetSource
 from unclip.datasets.drawing import (
     COLOURS,
     HELD_OUT,
@@ -43,46 +45,44 @@ PROMPTS = [
 NUM_DRAWS = 9  # uniform numbers a picture: caption, radius, x, y, turn, 3 colour channels, ground
 
 
-def load(
-    *,
-    image_size: int,
-    seed: int,
-    raw_dir: Path,
-    num_objects: int,
-    num_train: int,
-    num_test: int,
-    num_judge: int,
-) -> DatasetSource:
-    """Returns the data set; a picture, its caption and attributes are drawn when they are read.
+class Shapes(Dataset):
+    """The built-in set: how many shapes a picture shows, and the sizes of the splits in pictures.
 
     A picture depends on (seed, split, its index) alone, so a larger split begins with the pictures
     of a smaller one. The test and judge splits hold all pairs, training all but `HELD_OUT`.
-
-    Args:
-        image_size: height and width.
-        seed: of all splits; each has a stream of its own.
-        raw_dir: not used, since nothing is read.
-        num_objects: shapes of a picture, 1 or 2.
-        num_train: pictures for training and validation.
-        num_test: pictures for the test.
-        num_judge: pictures that the judge learns from.
     """
-    about = composition() if num_objects == 1 else two_shapes.composition()
-    every = np.arange(len(about.captions), dtype=np.int32)
-    seen = np.setdiff1d(every, about.held_out)
-    return DatasetSource(
-        name="shapes",
-        captions=about.captions,
-        attribute_names=about.attribute_names,
-        attribute_values=about.attribute_values,
-        caption_attributes=about.caption_attributes,
-        held_out_captions=about.held_out,
-        prompts=about.prompts,
-        allow_flip=about.allow_flip,
-        train=about.split("train", seed, num_train, seen, image_size),
-        test=about.split("test", seed, num_test, every, image_size),
-        judge=about.split("judge", seed, num_judge, every, image_size),
-    )
+
+    num_objects: Annotated[int, Field(ge=1, le=2)]
+    num_train: Annotated[int, Field(ge=64, le=10**8)]
+    num_test: Annotated[int, Field(ge=64, le=10**8)]
+    num_judge: Annotated[int, Field(ge=64, le=10**8)]
+
+    def load(self, context: Context) -> DatasetSource:
+        """Returns the data set; a picture, its caption and attributes are drawn when read."""
+        about = composition() if self.num_objects == 1 else two_shapes.composition()
+        every = np.arange(len(about.captions), dtype=np.int32)
+        seen = np.setdiff1d(every, about.held_out)
+        counts = {"train": self.num_train, "test": self.num_test, "judge": self.num_judge}
+        splits = {
+            name: about.split(
+                name, context.seed, count, seen if name == "train" else every, context.image_size
+            )
+            for name, count in counts.items()
+        }
+        return DatasetSource(
+            captions=about.captions,
+            attribute_names=about.attribute_names,
+            attribute_values=about.attribute_values,
+            caption_attributes=about.caption_attributes,
+            held_out_captions=about.held_out,
+            prompts=about.prompts,
+            allow_flip=about.allow_flip,
+            **splits,
+        )
+
+    def status(self, raw_dir: Path, root: Path) -> str:
+        """Returns that there is nothing to wait for."""
+        return "shapes is drawn, nothing is read"
 
 
 def composition() -> Composition:

@@ -7,7 +7,7 @@ same, nothing is trained again.
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,14 @@ Chosen = npt.NDArray[np.bool_]
 
 
 def write_prepared(
-    folder: Path, source: DatasetSource, *, image_size: int, val_fraction: float, seed: int
+    folder: Path,
+    source: DatasetSource,
+    *,
+    name: str,
+    image_size: int,
+    val_fraction: float,
+    seed: int,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Writes `source` to `folder`, in place of what was there.
 
@@ -38,29 +45,34 @@ def write_prepared(
     Args:
         folder: it is complete or absent: written under another name, then renamed.
         source: the data set.
+        name: of it, as `data.dataset` has it.
         image_size: height and width that its pictures must have.
         val_fraction: share of the training pictures, in (0, 1), that becomes the validation split.
         seed: of that choice.
+        advance: told how many more pictures are written, to show progress.
 
     Raises:
         UserError: the validation or the training split would be empty.
     """
     num_pictures, channels, *size = source.train.images.shape
-    assert size == [image_size, image_size], f"{source.name} draws {size}, not {image_size}"
+    assert size == [image_size, image_size], f"{name} draws {size}, not {image_size}"
     chosen = _choose_validation(num_pictures, val_fraction, seed)
 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    histogram = _write_splits(partial, source.train, {"train": ~chosen, "val": chosen})["train"]
+    members = {"train": ~chosen, "val": chosen}
+    histogram = _write_splits(partial, source.train, members, advance)["train"]
     counts = {"train": int((~chosen).sum()), "val": int(chosen.sum())}
-    for name, split in (("test", source.test), ("judge", source.judge)):
+    for kind, split in (("test", source.test), ("judge", source.judge)):
         if split is not None:
-            _write_splits(partial, split, {name: np.ones(split.images.shape[0], dtype=np.bool_)})
-            counts[name] = split.images.shape[0]
+            every = np.ones(split.images.shape[0], dtype=np.bool_)
+            _write_splits(partial, split, {kind: every}, advance)
+            counts[kind] = len(every)
 
     mean, std = mean_and_std(histogram)
-    about = {"image_size": image_size, "channels": channels, "counts": counts}
-    _write_json(partial / "dataset.json", _describe(source) | about | {"mean": mean, "std": std})
+    about = _describe(source) | {"name": name, "image_size": image_size, "channels": channels}
+    about |= {"counts": counts, "mean": mean, "std": std}
+    _write_json(partial / "dataset.json", about)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
@@ -111,7 +123,7 @@ def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Cho
 
 
 def _write_splits(
-    folder: Path, split: Split, members: dict[str, Chosen]
+    folder: Path, split: Split, members: dict[str, Chosen], advance: Callable[[int], object]
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Writes the chosen rows of each member as a split of its own.
 
@@ -143,6 +155,7 @@ def _write_splits(
                     files[name, array].write(mine.tobytes())
                     if array == "images":
                         histograms[name] += _count_values(mine.swapaxes(0, 1))
+            advance(part.stop - start)
     return histograms
 
 
@@ -154,7 +167,6 @@ def _describe(source: DatasetSource) -> dict[str, Any]:
     """Returns what the source says of itself, apart from its pictures."""
     return {
         "format_version": FORMAT_VERSION,
-        "name": source.name,
         "captions": source.captions,
         "attribute_names": source.attribute_names,
         "attribute_values": source.attribute_values,

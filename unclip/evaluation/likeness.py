@@ -9,7 +9,7 @@ from unclip.evaluation.distances import paired_cosine, split_real
 from unclip.evaluation.inception import Inception
 from unclip.evaluation.scene import Scene
 from unclip.evaluation.yardstick import Yardstick
-from unclip.params import EvaluateParams
+from unclip.params.sections import EvaluateParams
 
 DISTANCES = ("frechet_distance", "kernel_distance")  # real pictures are their floor
 

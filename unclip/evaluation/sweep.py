@@ -26,7 +26,7 @@ from unclip.painting.judged import judged_captions
 from unclip.painting.loading import load_system
 from unclip.painting.settings import Settings
 from unclip.painting.system import Pictures, System
-from unclip.params import SampleParams
+from unclip.params.sections import SampleParams
 from unclip.pictures.charts import heat_maps, lines
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import grid

@@ -63,8 +63,7 @@ class ResBlock(nn.Module):
         conditioning: str,
     ) -> None:
         super().__init__()
-        if conditioning not in ("scale_shift", "add"):
-            raise ValueError(f"decoder.conditioning: {conditioning!r} is not scale_shift or add")
+        assert conditioning in ("scale_shift", "add"), conditioning
         self.scale_shift = conditioning == "scale_shift"
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -150,11 +149,10 @@ class Block(nn.Module):
 
 def downsample_layer(channels: int, how: str) -> nn.Module:
     """Returns the layer that halves height and width: a strided conv, or average pooling."""
-    if how == "conv":
-        return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-    if how == "pool":
-        return nn.AvgPool2d(2)
-    raise ValueError(f"decoder.downsample: {how!r} is not conv or pool")
+    assert how in ("conv", "pool"), how
+    return (
+        nn.Conv2d(channels, channels, 3, stride=2, padding=1) if how == "conv" else nn.AvgPool2d(2)
+    )
 
 
 def upsample_layer(channels: int) -> nn.Module:

@@ -35,10 +35,7 @@ class VisionTransformer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(
-                f"clip.patch_size: {patch_size} does not divide the image size {image_size}"
-            )
+        assert image_size % patch_size == 0, f"{image_size} pixels, patches of {patch_size}"
         self.patch_size = patch_size
         num_patches = (image_size // patch_size) ** 2
         self.patch_embedding = nn.Linear(in_channels * patch_size**2, dim)

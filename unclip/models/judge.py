@@ -5,7 +5,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.models.sizes import feature_problem
+from unclip.models.sizes import MOST_FEATURES, num_features
 
 
 class ResidualStage(nn.Module):
@@ -41,10 +41,9 @@ class Judge(nn.Module):
         self, *, image_size: int, in_channels: int, num_values: list[int], channels: int
     ) -> None:
         super().__init__()
-        if problem := feature_problem(channels):
-            raise ValueError(problem)
+        assert num_features(channels) <= MOST_FEATURES, f"{channels} channels"
         self.image_size = image_size
-        widths = [in_channels, channels, 2 * channels, 4 * channels]
+        widths = [in_channels, channels, 2 * channels, num_features(channels)]
         self.stages = nn.Sequential(
             *(ResidualStage(width, wider) for width, wider in itertools.pairwise(widths))
         )

@@ -21,7 +21,7 @@ from unclip.models.blocks import (
     upsample_layer,
     zero_init,
 )
-from unclip.models.sizes import attention_problems, level_resolutions
+from unclip.models.sizes import level_resolutions
 from unclip.models.timestep import TimestepEmbedding
 from unclip.models.transformer import TextEncoder, drop_text
 
@@ -106,9 +106,6 @@ class UNet(nn.Module):
         caption_dim: width of the caption encoder.
         vocab_size: number of its token ids.
         text_length: its longest caption, in tokens.
-
-    Raises:
-        ValueError: a size, level or width that does not fit, by its key in params.yaml.
     """
 
     def __init__(
@@ -136,17 +133,14 @@ class UNet(nn.Module):
         self.patch_size = patch_size
         widths = [model_channels * multiple for multiple in channel_mult]
         resolutions = level_resolutions(image_size, patch_size, len(widths))
-        problems = attention_problems(
-            widths=widths,
-            resolutions=resolutions,
-            attn_resolutions=attn_resolutions,
-            head_channels=head_channels,
-            caption_dim=caption_dim if caption_depth > 0 else None,
-        )
-        if problems:
-            raise ValueError(problems[0])
+        assert set(attn_resolutions) <= set(resolutions), f"{attn_resolutions} of {resolutions}"
+
+        def heads_of(width: int) -> int:
+            assert width % head_channels == 0, f"heads of {head_channels} channels of {width}"
+            return width // head_channels
+
         heads = [
-            width // head_channels if resolution in attn_resolutions else None
+            heads_of(width) if resolution in attn_resolutions else None
             for width, resolution in zip(widths, resolutions, strict=True)
         ]
         caption_encoder = None
@@ -156,7 +150,7 @@ class UNet(nn.Module):
                 text_length=text_length,
                 dim=caption_dim,
                 depth=caption_depth,
-                num_heads=caption_dim // head_channels,
+                num_heads=heads_of(caption_dim),
                 dropout=dropout,
                 causal=False,
             )
@@ -182,7 +176,7 @@ class UNet(nn.Module):
         self.down, skip_widths = _way_down(new_block, levels, num_res_blocks, downsample)
         self.middle = nn.ModuleList(
             new_block(widths[-1], widths[-1], num_heads=num_heads)
-            for num_heads in (widths[-1] // head_channels, None)
+            for num_heads in (heads_of(widths[-1]), None)
         )
         self.up = _way_up(new_block, levels, num_res_blocks, skip_widths)
         self.out_norm = group_norm(widths[0])

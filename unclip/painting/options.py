@@ -13,7 +13,7 @@ from unclip.config.layout import Layout
 from unclip.config.settings import REPOSITORY
 
 if TYPE_CHECKING:
-    from unclip.params import Recipe
+    from unclip.params.sections import Recipe
 
 FRAMES = 9  # of a way between two pictures
 EDIT_STRENGTH = 1.0  # the whole difference between what two captions show
@@ -31,7 +31,7 @@ def recipe_of(folder: Path) -> "Recipe":
     Raises:
         UserError: it cannot be read, or its sample section is not as this version knows it.
     """
-    from unclip.params import load_recipe
+    from unclip.params.loading import load_recipe
 
     places = [folder, *([folder.parent] if folder.name == Layout().models.name else [])]
     beside = [Layout(place).params for place in places if Layout(place).params.is_file()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from unclip.config.errors import UserError, first_line
 from unclip.config.layout import Layout
-from unclip.params import load_recipe
+from unclip.params.loading import load_recipe
 
 
 @contextmanager

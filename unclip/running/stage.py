@@ -8,7 +8,8 @@ from typing import Any
 
 from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 from unclip.config.layout import Layout, declared
-from unclip.params import Params, load_params
+from unclip.params.loading import load_params
+from unclip.params.sections import Params
 from unclip.running.preflight import require_inception
 from unclip.running.processes import end_with_starter, is_to_explain, num_to_start, run_in
 

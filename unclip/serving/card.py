@@ -6,7 +6,7 @@ from typing import Any
 
 from unclip.config.layout import KINDS, Layout
 from unclip.core.artifacts import WEIGHTS, load_artifact, weights_hash
-from unclip.params import load_params
+from unclip.params.loading import load_params
 
 FIGURES, GRID, CARD = "evaluate.json", "grid.png", "README.md"
 

@@ -18,7 +18,7 @@ from unclip.painting.options import FRAMES, INVERSION_STEPS
 from unclip.painting.painted import Painted
 from unclip.painting.sources import is_prompt
 from unclip.painting.system import Pictures
-from unclip.params import Count, Guidance, Seed
+from unclip.params.sections import Count, Guidance, Seed
 from unclip.pictures.files import read_picture
 from unclip.serving.service import as_base64
 

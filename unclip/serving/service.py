@@ -10,7 +10,7 @@ from unclip.api import UnCLIP
 from unclip.config.errors import UserError
 from unclip.config.layout import Layout
 from unclip.painting.system import Pictures
-from unclip.params import load_params
+from unclip.params.loading import load_params
 from unclip.pictures.png import as_image, encode_png
 
 MOST_PICTURES = 64  # of one request: a server keeps nobody waiting for long

@@ -1,0 +1,111 @@
+"""What must fit together between values of params.yaml, asked before any work."""
+
+from unclip.models.sizes import MOST_FEATURES, level_resolutions, num_features, size_divisor
+from unclip.params.sections import Params, Recipe, TrainingParams
+
+
+def problems_of(params: Params | Recipe) -> list[str]:
+    """Returns what does not fit together, a line each that begins with a key."""
+    if isinstance(params, Recipe):
+        return _of_steps(params)
+    checks = (_of_training, _of_dimensions, _of_attention, _of_steps, _of_requests)
+    return [problem for check in checks for problem in check(params)]
+
+
+def _of_training(params: Params) -> list[str]:
+    """Returns what is wrong between the training values of one section."""
+    problems = []
+    for name in ("clip", "prior", "decoder", "judge"):
+        section: TrainingParams = getattr(params, name)
+        if section.lr_min > section.lr:
+            problems.append(f"{name}.lr_min: {section.lr_min:g} is above {name}.lr {section.lr:g}")
+        if section.warmup_steps > section.train_steps:
+            problems.append(
+                f"{name}.warmup_steps: {section.warmup_steps} is more than {name}.train_steps "
+                f"{section.train_steps}; lower it too"
+            )
+    return problems
+
+
+def _of_dimensions(params: Params) -> list[str]:
+    """Returns the widths and sizes that the networks cannot have."""
+    clip, prior, decoder, size = params.clip, params.prior, params.decoder, params.data.image_size
+    divisions = [
+        ("data.image_size", size, "clip.patch_size", clip.patch_size),
+        ("clip.vision_dim", clip.vision_dim, "clip.vision_heads", clip.vision_heads),
+        ("clip.text_dim", clip.text_dim, "clip.text_heads", clip.text_heads),
+        ("prior.dim", prior.dim, "prior.num_heads", prior.num_heads),
+        (
+            "data.image_size",
+            size,
+            "decoder.patch_size × 2 for each level after the first",
+            size_divisor(decoder.patch_size, len(decoder.channel_mult)),
+        ),
+    ]
+    problems = [
+        f"{name}: {value} is not a multiple of {other} ({divisor})"
+        for name, value, other, divisor in divisions
+        if value % divisor
+    ]
+    if (features := num_features(params.judge.channels)) > MOST_FEATURES:
+        problems.append(
+            f"judge.channels: {params.judge.channels} makes {features} features, too many for a "
+            f"Fréchet distance; at most {MOST_FEATURES // num_features(1)}"
+        )
+    return problems
+
+
+def _of_attention(params: Params) -> list[str]:
+    """Returns where the decoder cannot have the attention that is asked for."""
+    decoder, size = params.decoder, params.data.image_size
+    num_levels = len(decoder.channel_mult)
+    if size % size_divisor(decoder.patch_size, num_levels):
+        return []  # there are no such levels, as _of_dimensions says
+    resolutions = level_resolutions(size, decoder.patch_size, num_levels)
+    problems = [
+        f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
+        f"({', '.join(map(str, resolutions))})"
+        for resolution in decoder.attn_resolutions
+        if resolution not in resolutions
+    ]
+    widths = [decoder.model_channels * multiple for multiple in decoder.channel_mult]
+    attending = {
+        f"the channels at {resolution} pixels": width
+        for width, resolution in zip(widths, resolutions, strict=True)
+        if resolution in decoder.attn_resolutions
+    }
+    attending["the width of the bottleneck"] = widths[-1]
+    if decoder.caption_depth > 0:
+        attending["decoder.caption_dim"] = decoder.caption_dim
+    return problems + [
+        f"decoder.head_channels: {decoder.head_channels} does not divide {what} ({width})"
+        for what, width in attending.items()
+        if width % decoder.head_channels
+    ]
+
+
+def _of_steps(params: Params | Recipe) -> list[str]:
+    """Returns where painting takes more steps than the networks were trained with."""
+    sample = params.sample
+    limits = [
+        ("sample.steps", sample.steps, "decoder", params.decoder.num_timesteps),
+        ("sample.prior_steps", sample.prior_steps, "prior", params.prior.num_timesteps),
+    ]
+    if isinstance(params, Params):
+        paint_steps = params.decoder.paint_steps
+        limits.append(("decoder.paint_steps", paint_steps, "decoder", params.decoder.num_timesteps))
+    return [
+        f"{name}: {steps} is more than {section}.num_timesteps {most}"
+        for name, steps, section, most in limits
+        if most is not None and steps > most
+    ]
+
+
+def _of_requests(params: Params) -> list[str]:
+    """Returns what one stage asks for and an earlier one does not give."""
+    if params.decoder.flip and not params.clip.embed_flipped:
+        return [
+            "decoder.flip: true needs the embeddings of mirrored pictures; set "
+            "clip.embed_flipped: true too"
+        ]
+    return []

@@ -1,0 +1,104 @@
+"""Validation of params.yaml: all of it, strictly, before any work."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from unclip.config.errors import UserError
+from unclip.config.strict import explain, key_of
+from unclip.config.yaml12 import load_yaml
+from unclip.params.checks import problems_of
+from unclip.params.sections import Params, Recipe, SampleParams
+
+AnyParams = TypeVar("AnyParams", Params, Recipe)
+
+
+def load_params(path: Path) -> Params:
+    """Returns the validated params of a YAML file.
+
+    Raises:
+        UserError: one line for each problem, each with the file and the key.
+    """
+    return validate_params(_read(path), where=str(path))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Returns what a YAML file of params, of this version or another, says of painting.
+
+    Raises:
+        UserError: as `load_params`, of what a recipe has.
+    """
+    return _validated(Recipe, _read(path), where=str(path))
+
+
+def changed_sample(recipe: Recipe, changes: Mapping[str, Any]) -> SampleParams:
+    """Returns the sample section of a recipe with some values changed by options.
+
+    Raises:
+        UserError: one line for each option that is unknown or out of bounds.
+    """
+    raw = recipe.model_dump()
+    raw["sample"] |= changes
+    return _validated(Recipe, raw, where="options").sample
+
+
+def _read(path: Path) -> Any:
+    """Returns what stands in a YAML file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the folder that holds params.yaml") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+
+
+def validate_params(raw: Any, where: str = "params.yaml") -> Params:
+    """Returns the validated params of a nested dict; `where` names it in errors.
+
+    Raises:
+        UserError: one line for each problem.
+    """
+    return _validated(Params, raw, where)
+
+
+def _validated(model: type[AnyParams], raw: Any, where: str) -> AnyParams:
+    try:
+        params = model.model_validate(raw)
+        lines = problems_of(params)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+    if lines:
+        raise UserError("\n".join(f"{where}: {line}" for line in lines))
+    return params
+
+
+def _explain(problem: Any) -> str:
+    """Returns the line for one of pydantic's errors."""
+    if problem["type"] == "extra_forbidden":
+        near = _nearest(problem["loc"])
+        return f"{key_of(problem)}: unknown key{near}; remove it or correct its name"
+    if problem["type"] == "missing":
+        return f"{key_of(problem)}: missing; every value is written in params.yaml, add it"
+    return explain(problem)
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    """Returns ' (did you mean …?)' when a known key of that section looks like the unknown one."""
+    model: Any = Params
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return ""
+        model = field.annotation
+    known = getattr(model, "model_fields", {})
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f" (did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?)" if near else ""
