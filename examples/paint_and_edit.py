@@ -21,22 +21,22 @@ SNEAKER, BOOT = "An image of a sneaker", "An image of an ankle boot"
 
 def main(models: Path, out: Path) -> None:
     """Writes grid.png, varied.png and edited.png."""
-    system = UnCLIP.load(models)
-    print("knows words such as", ", ".join(sorted(system.words)[:12]))
+    unclip = UnCLIP.load(models)
+    print("knows words such as", ", ".join(sorted(unclip.system.words)[:12]))
 
     prompts = [SNEAKER, BOOT]
-    pictures = system.sample(prompts, num=6, seed=0)  # (2, 6, 1, 32, 32) uint8
+    pictures = unclip.sample(prompts, num=6, seed=0).images  # (2, 6, 1, 32, 32) uint8
     save_png(grid(pictures, prompts), out / "grid.png")
 
     sneaker = pictures[0, 0]
-    others = system.vary(sneaker, num=6)  # (6, 1, 32, 32)
-    save_png(
-        strip(others, "like it", ["other noise"] + [""] * 5, (sneaker, None)), out / "varied.png"
-    )
+    others = unclip.vary(sneaker, num=6).images  # (6, 1, 32, 32)
+    headings = ["other noise"] + [""] * 5
+    save_png(strip(others, "like it", headings, (sneaker, None)), out / "varied.png")
 
-    way = system.edit(sneaker, SNEAKER, BOOT, frames=7)  # (7, 1, 32, 32)
+    way = unclip.edit(sneaker, SNEAKER, BOOT, frames=7)
     headings = [f"{i / 6:.2f}" for i in range(7)]
-    save_png(strip(way, f"{SNEAKER} → {BOOT}", headings, (sneaker, None)), out / "edited.png")
+    label = way.sheet_note["description"]
+    save_png(strip(way.images, label, headings, (sneaker, None)), out / "edited.png")
     print(f"{out}: grid.png, varied.png and edited.png")
 
 

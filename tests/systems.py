@@ -1,25 +1,32 @@
 """A system of tiny random networks, for what does not depend on training."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_params import REPO
 from torch import nn
 
 from unclip.api import UnCLIP
+from unclip.core.artifacts import Artifact
 from unclip.diffusion.reverse import Solver
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.painting.checkpoints import ClipFacts, DecoderFacts, PriorFacts
-from unclip.painting.system import Settings
+from unclip.painting.loading import make_system
+from unclip.painting.settings import Settings
+from unclip.painting.system import System
+from unclip.params.loading import load_recipe
 
 MEAN, STD = (0.30, 0.2, 0.1), (0.33, 0.3, 0.4)  # normalised values from -0.9 to 2.67
+EMBED_MEAN, EMBED_STD = (0.5, -0.2, 0.1, 0.0, 0.3, -0.4), (0.1, 0.3, 0.2, 0.5, 0.1, 0.2)
 SETTINGS = Settings(
     prior=Solver("ddim", 5, 0.0, 2.0),
     decoder=Solver("dpmpp_2m", 4, 0.0, 1.5),
     prior_candidates=2,
     batch_size=8,
+    precision="fp32",
 )
 CONFIGS: dict[str, dict[str, Any]] = {
     "clip": {
@@ -39,6 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **{"caption_dim": 8, "vocab_size": 256, "text_length": 32},
     },
 }
+NETWORKS: dict[str, type[nn.Module]] = {"clip": CLIP, "prior": Prior, "decoder": UNet}
 
 
 def change(settings: Settings, **values: Any) -> Settings:
@@ -59,28 +67,29 @@ def shake(network: nn.Module, seed: int) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def random_system(caption_depth: int = 0, prediction_type: str = "v") -> UnCLIP:
+def random_system(caption_depth: int = 0, prediction_type: str = "v") -> System:
     """Returns a system whose networks have learned nothing and heed all their inputs."""
     torch.manual_seed(0)
     configs = CONFIGS | {"decoder": CONFIGS["decoder"] | {"caption_depth": caption_depth}}
-    kinds = {"clip": CLIP, "prior": Prior, "decoder": UNet}
-    networks = [
-        shake(kinds[kind](**config), seed) for seed, (kind, config) in enumerate(configs.items())
-    ]
     process = {"num_timesteps": 20, "schedule": "cosine", "schedule_offset": 0.008}
-    prior = {
-        "diffusion": process | {"prediction_type": "x_start"},
-        "embed_mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4],
-        "embed_std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2],
+    facts: dict[str, dict[str, Any]] = {
+        "clip": {"prompts": ["a red circle", "a blue star"], "words": ["a", "red", "circle"]},
+        "prior": {
+            "diffusion": process | {"prediction_type": "x_start"},
+            **{"embed_mean": EMBED_MEAN, "embed_std": EMBED_STD},
+        },
+        "decoder": {
+            "diffusion": process | {"prediction_type": prediction_type},
+            **{"mean": MEAN, "std": STD},
+        },
     }
-    decoder = {
-        "diffusion": process | {"prediction_type": prediction_type},
-        **{"mean": list(MEAN), "std": list(STD)},
-    }
-    facts = (
-        ClipFacts(prompts=["a red circle", "a blue star"], words=["a", "red", "circle"]),
-        PriorFacts.model_validate(prior, context=6),
-        DecoderFacts.model_validate(decoder, context=3),
-    )
-    hashes = {kind: kind * 2 for kind in configs}
-    return UnCLIP(*networks, facts=facts, configs=configs, hashes=hashes, device="cpu")
+    artifacts = {}
+    for seed, (kind, config) in enumerate(configs.items()):
+        weights = shake(NETWORKS[kind](**config), seed).state_dict()
+        artifacts[kind] = Artifact(kind, config, weights, facts[kind])
+    return make_system(artifacts, {kind: kind * 2 for kind in configs}, "cpu", Path("models"))
+
+
+def random_unclip(caption_depth: int = 0) -> UnCLIP:
+    """Returns that system with the params.yaml that ships as its recipe."""
+    return UnCLIP(random_system(caption_depth), load_recipe(REPO / "params.yaml"))

@@ -3,29 +3,20 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from test_diffusion_samplers import T, draw, seeded
 from torch.testing import assert_close
 
 from unclip.diffusion.guidance import predict_x_start
+from unclip.diffusion.process import Diffusion
 from unclip.diffusion.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m
 from unclip.diffusion.schedules import SCHEDULES, make_schedule, sampling_timesteps
 
-T = 60
 DIFFUSERS_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+MIXING = draw(6, 6, seed=9)
 
 
 def noise_from(generator):
     return lambda x_t: torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
-
-
-def draw(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
-
-
-MIXING = draw(6, 6, seed=9)
 
 
 def network(x_t, t):
@@ -61,19 +52,19 @@ def their_chain(scheduler, x_t, **options):
     return torch.stack(chain)
 
 
-def our_chain(sampler, schedule, prediction_type, steps, x_t, **options):
-    predict = predict_x_start(network, schedule, prediction_type, None)
-    chain = []
-    timesteps = sampling_timesteps(T, steps)
-    x_start = sampler(
-        predict,
-        x_t,
-        schedule,
-        timesteps,
-        callback=lambda i, t, x_t, pred_x_start: chain.append(x_t),
-        **options,
+def our_chain(sampler, name, prediction_type, steps, x_t, eta=0.0):
+    diffusion = Diffusion(T, name, 0.008, prediction_type)
+    taken = list(
+        sampler(
+            predict_x_start(network, diffusion, None),
+            x_t,
+            diffusion.noise_schedule,
+            sampling_timesteps(T, steps),
+            eta=eta,
+            draw_noise=noise_from(seeded(5)),
+        )
     )
-    return torch.stack([*chain, x_start])
+    return torch.stack([*(step.x_t for step in taken), taken[-1].pred_x_start])
 
 
 for_full_and_strided_chains = pytest.mark.parametrize("steps", [T, 16, 1])
@@ -88,8 +79,7 @@ def test_every_ddpm_step_is_that_of_diffusers(name, prediction_type, steps):
     schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
     scheduler = their_scheduler(DDPMScheduler, schedule, prediction_type, steps, clip_sample=False)
     theirs = their_chain(scheduler, x_t, generator=seeded(5))
-    draw_noise = noise_from(seeded(5))
-    ours = our_chain(sample_ddpm, schedule, prediction_type, steps, x_t, draw_noise=draw_noise)
+    ours = our_chain(sample_ddpm, name, prediction_type, steps, x_t)
     assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
@@ -102,15 +92,7 @@ def test_every_ddim_step_is_that_of_diffusers(name, prediction_type, steps, eta)
     schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
     scheduler = their_scheduler(DDIMScheduler, schedule, prediction_type, steps, clip_sample=False)
     theirs = their_chain(scheduler, x_t, eta=eta, generator=seeded(5))
-    ours = our_chain(
-        sample_ddim,
-        schedule,
-        prediction_type,
-        steps,
-        x_t,
-        eta=eta,
-        draw_noise=noise_from(seeded(5)),
-    )
+    ours = our_chain(sample_ddim, name, prediction_type, steps, x_t, eta)
     assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
@@ -122,6 +104,6 @@ def test_every_dpmpp_2m_step_is_that_of_diffusers(name, prediction_type, steps):
     schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
     scheduler = their_scheduler(DPMSolverMultistepScheduler, schedule, prediction_type, steps)
     theirs = their_chain(scheduler, x_t)
-    ours = our_chain(sample_dpmpp_2m, schedule, prediction_type, steps, x_t)
+    ours = our_chain(sample_dpmpp_2m, name, prediction_type, steps, x_t)
     # Their step casts x_t to float32, whatever it was.
     assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

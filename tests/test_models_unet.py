@@ -100,6 +100,14 @@ def test_a_dropped_caption_has_no_influence(name: str) -> None:
     torch.testing.assert_close(unet(**inputs), unet(**replaced(inputs, name)), rtol=0, atol=0)
 
 
+def test_unless_told_otherwise_a_caption_is_dropped_where_the_image_embedding_is() -> None:
+    unet, inputs = make_unet(**WITH_CAPTION), make_inputs(caption=True)
+    inputs["drop_mask"] = inputs.pop("text_drop_mask") | torch.tensor([True, False, False])
+    both = unet(**inputs)
+    assert torch.equal(both, unet(**inputs, text_drop_mask=inputs["drop_mask"]))
+    assert not torch.allclose(both[1:], unet(**inputs, text_drop_mask=torch.ones(3).bool())[1:])
+
+
 @pytest.mark.parametrize("mask", ["drop_mask", "text_drop_mask"])
 def test_conditions_are_dropped_row_by_row(mask: str) -> None:
     unet, inputs = make_unet(**WITH_CAPTION), make_inputs(caption=True)
@@ -144,7 +152,7 @@ def test_token_ids_are_names_and_not_numbers() -> None:
 def test_the_tokens_of_the_image_embedding_are_not_multiples_of_one_another() -> None:
     unet, inputs = make_unet(), make_inputs()
     embeds, drop_mask = inputs["image_embeds"], inputs["drop_mask"]
-    tokens = unet.conditioner(inputs["t"], embeds, drop_mask, None, None, None).tokens
+    tokens = unet.conditioner(inputs["t"], embeds, drop_mask, None, None, drop_mask).tokens
     assert tokens.shape == (3, 4, 6)
     singular_values = torch.linalg.svdvals(tokens)
     assert (singular_values[:, 3] / singular_values[:, 0]).min() > 0.01
@@ -201,8 +209,10 @@ def test_every_parameter_is_trained_when_some_conditions_are_dropped(conditionin
 
 def test_every_skip_reaches_what_is_above_it() -> None:
     unet, inputs = make_unet(), make_inputs()
-    args = (inputs["t"], inputs["image_embeds"], inputs["drop_mask"], None, None, None)
-    condition = unet.conditioner(*args)
+    drop_mask = inputs["drop_mask"]
+    condition = unet.conditioner(
+        inputs["t"], inputs["image_embeds"], drop_mask, None, None, drop_mask
+    )
     h = torch.randn(3, 16, 4, 4)
     skips = [torch.randn(3, 8, 4, 4), torch.randn(3, 16, 4, 4)]
     before = unet.up[0](h, condition, list(skips))

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from unclip.data import prepared as data
-from unclip.diffusion import predictions
+from unclip.diffusion import process
 from unclip.diffusion.guidance import guided
-from unclip.diffusion.losses import diffusion_loss
-from unclip.diffusion.schedules import make_schedule
 from unclip.models.clip import CLIP, contrastive_loss
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
@@ -23,13 +21,13 @@ from unclip.training.loop import Step
 
 GPU = torch.device("cuda", 0)
 PICTURES, CAPTIONS, LENGTH = 4, 3, 7
-SCHEDULE = make_schedule("cosine", 50, 0.008)
+DIFFUSION = process.Diffusion(50, "cosine", 0.008, "v")
 CAPTIONED = CONFIGS["decoder"] | {"caption_depth": 1}
 
 
 @pytest.fixture(autouse=True)
 def _fake():
-    caches = (predictions._tables, data._on_device)  # which are to hold no fakes afterwards
+    caches = (process._tables, data._on_device)  # which are to hold no fakes afterwards
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
     for cache in caches:
@@ -54,8 +52,7 @@ def pictures() -> Tensor:
 
 def loss_of(denoise, x_start: Tensor) -> Tensor:
     t = torch.zeros(PICTURES, dtype=torch.int64, device=GPU)
-    noise = torch.zeros_like(x_start)
-    return diffusion_loss(denoise, SCHEDULE, "v", x_start, t, noise)
+    return DIFFUSION.loss(denoise, x_start, t, torch.zeros_like(x_start))
 
 
 def test_clip_meets_no_tensor_of_the_cpu():
@@ -85,8 +82,7 @@ def test_the_decoder_meets_no_tensor_of_the_cpu(config, scale):
     unet, conditions = on_gpu(UNet, config), {"image_embeds": torch.zeros(PICTURES, 6, device=GPU)}
     if config is CAPTIONED:
         tokens, mask = (each[:1].expand(PICTURES, -1) for each in texts())
-        nothing = torch.zeros(PICTURES, dtype=torch.bool, device=GPU)
-        conditions |= {"text_tokens": tokens, "text_mask": mask, "text_drop_mask": nothing}
+        conditions |= {"text_tokens": tokens, "text_mask": mask}
     assert loss_of(guided(unet, conditions, scale), pictures()).device == GPU
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -18,6 +19,8 @@ from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
 from unclip.evaluation.manifold import overlap
 from unclip.painting.judged import judged_captions
+from unclip.painting.loading import load_system
+from unclip.painting.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 JUDGED = ("images", "caption_index", "prior_embeds")
@@ -129,13 +132,20 @@ def test_the_trajectory_shows_ten_moments_and_ends_with_the_finished_picture(
     assert timesteps == sorted(timesteps, reverse=True)
     assert shown["frames"].shape[:2] == (8, 10)
 
-    from unclip.painting.notes import paint_rows
-    from unclip.painting.system import Settings, System
-
-    system = System.load(workspace.layout.models)
-    data = Prepared(workspace.layout.prepared)
-    rows = paint_rows(system, data.prompts, [0], Settings.of(workspace.params.sample))
+    system = load_system(workspace.layout.models)
+    settings = Settings.of(workspace.params.sample, "cpu")
+    rows = system.paint(Prepared(workspace.layout.prepared).prompts, [0], settings)
     assert np.abs(shown["frames"][:, -1].astype(int) - rows[:, 0]).max() <= 1
+
+
+def test_a_row_of_the_grid_begins_with_the_first_test_picture_of_its_prompt(trained):
+    data = Prepared(trained.layout.prepared)
+    test = data.split("test")
+    prompts = [data.captions[int(test.caption_index[i])] for i in (5, 0)]
+    for prompt, picture in zip(prompts, data.real_pictures(prompts), strict=True):
+        first = test.caption_index.tolist().index(data.captions.index(prompt))
+        assert np.array_equal(picture, test.images[first])
+    assert data.real_pictures([prompts[0], "a hat"]) is None
 
 
 # evaluate
@@ -244,29 +254,21 @@ def test_controls_are_the_captions_and_noise_of_the_judged_pictures(judged):
         assert (images != found["images"][seen]).any()
 
 
-def test_a_control_is_painted_with_the_noise_of_its_picture(judged, tmp_path):
-    found, workspace = arrays(judged), copy_of(judged, tmp_path / "copy")
-    test = workspace.layout.embeddings / "captions.npy"
-    texts = np.load(test)
-    seen = ~np.isin(found["caption_index"], held_out_captions(judged))
-    from unclip.painting.painter import Painter
-    from unclip.painting.system import Settings
-
-    data, settings = Prepared(workspace.layout.prepared), Settings.of(workspace.params.sample)
-    captions = found["caption_index"][seen]
-    again = Painter.load(workspace.layout.models).decode(
+def test_a_control_is_painted_with_the_noise_of_its_picture(judged):
+    captions = arrays(judged)["caption_index"]
+    captions = captions[~np.isin(captions, held_out_captions(judged))]
+    texts = np.load(judged.layout.embeddings / "captions.npy")
+    data, sample = Prepared(judged.layout.prepared), judged.params.sample
+    again = load_system(judged.layout.models).decode(
         torch.from_numpy(texts[captions]),
         [data.captions[i] for i in captions],
-        range(len(captions)),
-        settings.decoder,
-        settings.batch_size,
+        range(sample.seed, sample.seed + len(captions)),
+        Settings.of(sample, "cpu"),
     )
     assert (again == controls(judged)["text_embed"]).all()
 
 
 def test_the_controls_need_no_prior(judged, tmp_path):
-    import shutil
-
     workspace = copy_of(judged, tmp_path / "copy")
     shutil.rmtree(workspace.layout.model("prior"))
     workspace.run("paint_controls")
@@ -374,8 +376,6 @@ def test_a_plot_stands_for_the_accuracy_and_each_training(judged):
 
 
 def test_evaluate_reads_no_network_but_the_judge(judged, tmp_path, no_charts):
-    import shutil
-
     workspace = copy_of(judged, tmp_path / "copy")
     for kind in ("clip", "prior", "decoder"):
         shutil.rmtree(workspace.layout.model(kind))

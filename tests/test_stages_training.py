@@ -34,21 +34,20 @@ pytestmark = pytest.mark.usefixtures("on_cpu")
 # Faults of the tutorial's code that must not return, and the test that would notice.
 FAULTS = {
     "the prior sampled by one forward pass at t = T - 1": (
-        "test_pipeline.py::test_the_prior_is_sampled_by_a_full_reverse_diffusion"
+        "test_system.py::test_the_prior_is_sampled_by_a_full_reverse_diffusion"
     ),
     "the prior drawn again at every denoising step": (
-        "test_pipeline.py::test_the_prior_is_drawn_once_and_never_while_the_decoder_paints"
+        "test_system.py::test_the_prior_is_drawn_once_and_never_while_the_decoder_paints"
     ),
     "sigma as a variance": (
         "test_diffusion_samplers_diffusers.py::test_every_ddpm_step_is_that_of_diffusers"
     ),
-    "x_{t-1} clamped to [-1, 1]": "test_pipeline.py::test_x_t_itself_is_not_clamped",
+    "x_{t-1} clamped to [-1, 1]": "test_system.py::test_x_t_itself_is_not_clamped",
     "data that reaches 2.1 cut at 1": (
-        "test_pipeline.py::test_a_prediction_above_one_is_painted_as_bright_as_it_is"
+        "test_system.py::test_a_prediction_above_one_is_painted_as_bright_as_it_is"
     ),
     "frozen networks put back into train mode by the parent": (
-        "test_pipeline.py"
-        "::test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode"
+        "test_system.py::test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode"
     ),
     "frozen networks trained along": (
         "test_stages_training.py::test_prior_and_decoder_never_open_the_weights_of_clip"
@@ -93,13 +92,13 @@ FAULTS = {
         "test_data.py::test_mean_and_std_are_those_of_the_float_pictures_in_each_channel"
     ),
     "captions=None crashing": (
-        "test_pipeline.py::test_a_decoder_without_one_heeds_the_embedding_alone"
+        "test_system.py::test_a_decoder_without_one_heeds_the_embedding_alone"
     ),
     "no seeds": "test_stages_training.py::test_the_same_seed_gives_the_same_bytes",
     "no EMA": (
         "test_training.py::test_with_average_the_last_one_is_kept_whatever_the_validation_loss"
     ),
-    "no guidance": "test_pipeline.py::test_guidance_changes_the_picture",
+    "no guidance": "test_system.py::test_guidance_changes_the_picture",
 }
 NETWORKS = {"clip": CLIP, "prior": Prior, "decoder": UNet, "judge": Judge}
 TRAININGS = {f"train_{kind}": kind for kind in NETWORKS}

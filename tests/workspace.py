@@ -22,7 +22,6 @@ SECTIONS = {
     "sample": "sample",
     "paint_controls": "sample",
     "evaluate": "evaluate",
-    "sweep": "sample sweep",
 }
 PICTURES = {"num_objects": 1, "num_train": 240, "num_test": 120, "num_judge": 120}
 

@@ -119,8 +119,7 @@ class UnCLIP:
             UserError: a prompt cannot be read, or an option is unknown or out of bounds.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        params = self._params({"seed": seed} | options)
-        settings = self._settings(params)
+        params, settings = self._params({"seed": seed} | options)
         seeds = range(params.seed, params.seed + _count(num, params))
         images = self.system.paint(prompts, seeds, settings, progress)
         call = call_note(self.system, prompts, seeds, settings) | {"command": "sample"}
@@ -151,8 +150,9 @@ class UnCLIP:
             UserError: the picture cannot be read, or as `sample`.
         """
         own = {"eta": VARY_ETA} if invert else {}
-        params = self._params(ddim_options(own | given({"seed": seed} | options), invert=invert))
-        settings = self._settings(params)
+        params, settings = self._params(
+            ddim_options(own | given({"seed": seed} | options), invert=invert)
+        )
         latent = self._latent(picture, params.seed, settings, invert)
         latents = varied(latent, _count(num, params))
         label = f"like {title_of(picture)}"
@@ -190,9 +190,8 @@ class UnCLIP:
             UserError: as `vary`, or the options do not fit together.
         """
         require_fit((start, end), noise, invert)
-        params = self._params(ddim_options({"seed": seed} | options, invert=invert))
-        settings = self._settings(params)
-        first, last = (self._latent(each, params.seed, settings, invert) for each in (start, end))
+        params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
+        first, last = (self._end(each, params.seed, settings, invert) for each in (start, end))
         slerp_noise = invert if noise is None else noise == "slerp"
         if slerp_noise and not invert:
             last = replace(last, seed=last.seed + 1)  # between two equal noises there is no way
@@ -231,8 +230,7 @@ class UnCLIP:
         Raises:
             UserError: as `vary`, or a caption cannot be read.
         """
-        params = self._params(ddim_options({"seed": seed} | options, invert=invert))
-        settings = self._settings(params)
+        params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
         latent = self._latent(picture, params.seed, settings, invert)
         latents = edited(self.system, latent, caption, wanted, strength, frames, settings)
         images = paint_each(self.system, latents, settings, progress)
@@ -262,8 +260,7 @@ class UnCLIP:
             UserError: as `sample`.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        params = self._params({"seed": seed, "steps": steps} | options)
-        settings = self._settings(params)
+        params, settings = self._params({"seed": seed, "steps": steps} | options)
         rows, latents = [], []
         timesteps: list[int] = []
         for prompt in prompts:
@@ -278,18 +275,21 @@ class UnCLIP:
         )
         return Trajectory(moments, timesteps, painted)
 
-    def _params(self, options: Mapping[str, Any]) -> SampleParams:
-        return changed_sample(self.recipe, given(options))
+    def _params(self, options: Mapping[str, Any]) -> tuple[SampleParams, Settings]:
+        """Returns the sample section with the options of a call, and how that paints."""
+        params = changed_sample(self.recipe, given(options))
+        return params, Settings.of(params, self.system.device)
 
-    def _settings(self, params: SampleParams) -> Settings:
-        return Settings.of(params, self.system.device)
+    def _latent(self, picture: Source, seed: int, settings: Settings, invert: bool) -> Latent:
+        """Returns the latent of a picture."""
+        read = read_source(picture, self.system)
+        return latent_of(self.system, read, seed, settings if invert else None)
 
-    def _latent(self, source: Source, seed: int, settings: Settings, invert: bool) -> Latent:
+    def _end(self, end: Source, seed: int, settings: Settings, invert: bool) -> Latent:
         """Returns the latent of a picture, or that of a prompt."""
-        if is_prompt(source):
-            return latent_of_prompt(self.system, str(source), seed, settings)
-        picture = read_source(source, self.system)
-        return latent_of(self.system, picture, seed, settings if invert else None)
+        if is_prompt(end):
+            return latent_of_prompt(self.system, str(end), seed, settings)
+        return self._latent(end, seed, settings, invert)
 
 
 def _count(num: int | None, params: SampleParams) -> int:

@@ -64,8 +64,10 @@ def make_system(
             embed_mean = torch.tensor(prior.facts["embed_mean"], device=device)
             embed_std = torch.tensor(prior.facts["embed_std"], device=device)
     clip_network = build(clip, CLIP, models / "clip").to(device)
+    with reading(models / "clip", "train_clip"):
+        prompts, words = clip.facts["prompts"], frozenset(clip.facts["words"])
     unet = build(decoder, UNet, models / "decoder").to(device)
-    with reading(models, "train_decoder"):
+    with reading(models / "decoder", "train_decoder"):
         size = decoder.config["image_size"]
         return System(
             clip=clip_network,
@@ -78,8 +80,8 @@ def make_system(
             normalisation=Normalisation(tuple(decoder.facts["mean"]), tuple(decoder.facts["std"])),
             picture_shape=(decoder.config["in_channels"], size, size),
             text_length=clip.config["text_length"],
-            prompts=clip.facts["prompts"],
-            words=frozenset(clip.facts["words"]),
+            prompts=prompts,
+            words=words,
             hashes=hashes,
             device=device,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unclip.config.errors import UserError
 from unclip.diffusion.reverse import Solver
+from unclip.diffusion.samplers import SAMPLERS
 from unclip.painting.settings import Latent, Settings
 from unclip.painting.system import Pictures, System
 
@@ -141,6 +142,8 @@ def _parsing() -> Iterator[None]:
 
 def _solver(note: Mapping[str, str], name: str) -> Solver:
     sampler, steps, eta, guidance = (note[f"{name}.{key}"] for key in SOLVER_KEYS)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"{name}.sampler: {sampler!r} is none of {', '.join(SAMPLERS)}")
     return Solver(sampler, int(steps), float(eta), float(guidance))
 
 

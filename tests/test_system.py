@@ -5,22 +5,25 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import unclip.system
-from systems import MEAN, SETTINGS, STD, change, random_system
+from systems import EMBED_MEAN, EMBED_STD, MEAN, SETTINGS, STD, change, random_system
 from torch import nn
 
+import unclip.painting.system
 from unclip.config.errors import UserError
 from unclip.core.artifacts import weights_hash
-from unclip.diffusion.samplers import SAMPLERS
-from unclip.painting.notes import paint_rows, provenance, real_pictures
-from unclip.painting.system import System
+from unclip.diffusion.samplers import SAMPLERS, Step
+from unclip.painting.loading import load_system
 
 PROMPTS = ["a red circle", "a blue star", "a red circle", "é", "a b c d e f g h i j", "x", "y", "z"]
-HOW = (SETTINGS.decoder, SETTINGS.batch_size)
 SEEDS = [3, 3, 4, 3, 5, 6, 7, 8]
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)
 STOCHASTIC = change(SETTINGS, prior__sampler="ddpm", decoder__sampler="ddim", decoder__eta=0.8)
+
+
+def paint(system, prompts, seeds, settings=SETTINGS):
+    """Pictures (N, C, H, W), each of a prompt and a seed of its own."""
+    return system.decode(system.sample_prior(prompts, seeds, settings), prompts, seeds, settings)
 
 
 def close(one, other) -> bool:
@@ -51,22 +54,22 @@ def calls():
 @pytest.mark.parametrize("settings", [SETTINGS, STOCHASTIC], ids=["deterministic", "stochastic"])
 @pytest.mark.parametrize("system", [SYSTEM, READER], ids=["embedding", "embedding and caption"])
 def test_a_picture_is_the_same_in_batches_of_one_and_of_eight(system, settings):
-    eight = system.paint(PROMPTS, SEEDS, change(settings, batch_size=8))
-    one = system.paint(PROMPTS, SEEDS, change(settings, batch_size=1))
-    three = system.paint(PROMPTS, SEEDS, change(settings, batch_size=3))
+    eight = paint(system, PROMPTS, SEEDS, change(settings, batch_size=8))
+    one = paint(system, PROMPTS, SEEDS, change(settings, batch_size=1))
+    three = paint(system, PROMPTS, SEEDS, change(settings, batch_size=3))
     assert close(one, eight)
     assert close(three, eight)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, STOCHASTIC], ids=["deterministic", "stochastic"])
 def test_a_picture_does_not_depend_on_its_neighbours(settings):
-    among = READER.paint(PROMPTS, SEEDS, settings)
+    among = paint(READER, PROMPTS, SEEDS, settings)
     for i, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
-        assert close(READER.paint([prompt], [seed], settings)[0], among[i])
+        assert close(paint(READER, [prompt], [seed], settings)[0], among[i])
 
 
 def test_every_picture_is_another():
-    pictures = SYSTEM.paint(PROMPTS, SEEDS, SETTINGS)
+    pictures = paint(SYSTEM, PROMPTS, SEEDS, SETTINGS)
     assert len({picture.tobytes() for picture in pictures}) == len(PROMPTS)
 
 
@@ -78,14 +81,14 @@ def test_prompt_and_seed_each_make_another_embedding():
 
 
 def test_painting_twice_gives_the_same_bits_whatever_was_drawn_between():
-    first = SYSTEM.paint(PROMPTS, SEEDS, STOCHASTIC)
+    first = paint(SYSTEM, PROMPTS, SEEDS, STOCHASTIC)
     torch.manual_seed(99)
-    assert np.array_equal(SYSTEM.paint(PROMPTS, SEEDS, STOCHASTIC), first)
+    assert np.array_equal(paint(SYSTEM, PROMPTS, SEEDS, STOCHASTIC), first)
 
 
 def test_painting_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
-    SYSTEM.paint(PROMPTS[:2], SEEDS[:2], STOCHASTIC)
+    paint(SYSTEM, PROMPTS[:2], SEEDS[:2], STOCHASTIC)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -105,7 +108,7 @@ def test_the_prior_is_sampled_by_a_full_reverse_diffusion(calls, sampler, steps)
 
 
 def test_the_prior_is_drawn_once_and_never_while_the_decoder_paints(calls):
-    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, batch_size=4, decoder__steps=7))
+    paint(SYSTEM, PROMPTS, SEEDS, change(SETTINGS, batch_size=4, decoder__steps=7))
     order = [who for who, _, _ in calls]
     assert order == ["prior"] * (2 * SETTINGS.prior.steps) + ["decoder"] * (2 * 7)
 
@@ -116,7 +119,7 @@ def test_the_decoder_is_given_the_same_embeddings_at_every_step():
         lambda module, inputs, options: given.append(options["image_embeds"].clone()),
         with_kwargs=True,
     )
-    SYSTEM.paint(PROMPTS[:2], SEEDS[:2], SETTINGS)
+    paint(SYSTEM, PROMPTS[:2], SEEDS[:2], SETTINGS)
     hook.remove()
     assert all(torch.equal(embeds, given[0]) for embeds in given)
 
@@ -130,10 +133,9 @@ def test_embeddings_have_unit_norm_and_their_own_order():
 
 def naive_winner(drawn, text_embed):
     """The candidate with the highest dot product, standardisation undone and norm made 1."""
-    facts = {"mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4], "std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2]}
     best, best_score = None, -math.inf
     for candidate in drawn.tolist():
-        raw = [x * s + m for x, s, m in zip(candidate, facts["std"], facts["mean"], strict=True)]
+        raw = [x * s + m for x, s, m in zip(candidate, EMBED_STD, EMBED_MEAN, strict=True)]
         norm = math.sqrt(sum(x * x for x in raw))
         unit = [x / norm for x in raw]
         score = sum(x * y for x, y in zip(unit, text_embed.tolist(), strict=True))
@@ -145,7 +147,8 @@ def naive_winner(drawn, text_embed):
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_candidate_nearest_its_caption_wins_unstandardised_and_of_unit_norm(monkeypatch, count):
     drawn = torch.randn(len(PROMPTS) * count, 6, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(unclip.painting.system, "reverse_diffusion", lambda *_, **__: drawn)
+    steps = [Step(0, drawn, drawn)]
+    monkeypatch.setattr(unclip.painting.system, "reverse_diffusion", lambda *_, **__: steps)
     settings = change(SETTINGS, prior_candidates=count)
     embeds = SYSTEM.sample_prior(PROMPTS, SEEDS, settings)
     texts, index = SYSTEM.read(PROMPTS)
@@ -170,13 +173,13 @@ def test_more_candidates_never_move_away_from_the_caption():
 
 
 def test_the_decoder_paints_by_a_full_reverse_diffusion(calls):
-    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, decoder__steps=20))
+    paint(SYSTEM, PROMPTS, SEEDS, change(SETTINGS, decoder__steps=20))
     assert [t for who, t, _ in calls if who == "decoder"] == list(range(19, -1, -1))
 
 
 @pytest.mark.parametrize("who", ["prior", "decoder"])
 def test_guidance_one_asks_for_the_condition_alone(calls, who):
-    SYSTEM.paint(PROMPTS, SEEDS, change(SETTINGS, **{f"{who}__guidance": 1.0}))
+    paint(SYSTEM, PROMPTS, SEEDS, change(SETTINGS, **{f"{who}__guidance": 1.0}))
     rows = {"prior": 2 * len(PROMPTS), "decoder": len(PROMPTS)}
     assert {n for name, _, n in calls if name == who} == {rows[who]}
     (other,) = set(rows) - {who}
@@ -186,24 +189,24 @@ def test_guidance_one_asks_for_the_condition_alone(calls, who):
 @pytest.mark.parametrize("who", ["prior", "decoder"])
 def test_guidance_changes_the_picture(who):
     pictures = [
-        SYSTEM.paint(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **{f"{who}__guidance": scale}))
+        paint(SYSTEM, PROMPTS[:1], SEEDS[:1], change(SETTINGS, **{f"{who}__guidance": scale}))
         for scale in (1.0, 3.0)
     ]
     assert not close(*pictures)
 
 
-def painted_from(monkeypatch, value, callback=lambda *_: None):
-    """What is painted by a decoder that says x_start is `value` everywhere."""
+def painted_from(monkeypatch, value):
+    """What is painted by a decoder that says x_start is `value` everywhere, and its steps."""
     system = random_system(prediction_type="x_start")
     monkeypatch.setattr(
         system.decoder, "forward", lambda x_t, *_, **__: torch.full_like(x_t, value)
     )
-    embeds = torch.eye(6)[:2]
-    return system.decode(embeds, PROMPTS[:2], SEEDS[:2], *HOW, callback=callback)
+    how = (torch.eye(6)[:2], PROMPTS[:2], SEEDS[:2], SETTINGS)
+    return system.decode(*how), list(system.denoise(*how))
 
 
 def test_a_prediction_above_one_is_painted_as_bright_as_it_is(monkeypatch):
-    pictures = painted_from(monkeypatch, 2.05)
+    pictures, _ = painted_from(monkeypatch, 2.05)
     for channel in range(3):
         expected = round(min(255, (2.05 * STD[channel] + MEAN[channel]) * 255))
         assert set(pictures[:, channel].ravel().tolist()) == {expected}
@@ -211,52 +214,45 @@ def test_a_prediction_above_one_is_painted_as_bright_as_it_is(monkeypatch):
 
 @pytest.mark.parametrize(("value", "level"), [(50.0, 255), (-50.0, 0)])
 def test_a_prediction_beyond_all_pixels_is_clipped_to_them(monkeypatch, value, level):
-    predictions = []
-    pictures = painted_from(monkeypatch, value, lambda *seen: predictions.append(seen[3]))
+    pictures, steps = painted_from(monkeypatch, value)
     assert set(pictures.ravel().tolist()) == {level}
     for channel in range(3):
         end = (level / 255 - MEAN[channel]) / STD[channel]
-        for pred_x_start in predictions:
-            assert torch.allclose(pred_x_start[:, channel], torch.tensor(end), atol=1e-5)
+        for step in steps:
+            assert torch.allclose(step.pred_x_start[:, channel], torch.tensor(end), atol=1e-5)
 
 
 def test_x_t_itself_is_not_clamped(monkeypatch):
-    way = []
-    painted_from(monkeypatch, 2.6, lambda i, t, x_t, pred: way.append(x_t))
+    _, steps = painted_from(monkeypatch, 2.6)
     lowest = min((0 - m) / s for m, s in zip(MEAN, STD, strict=True))
-    assert way[0].min() < lowest
-    assert way[1].max() > 2.6  # noise on top of the brightest pixels
+    assert steps[0].x_t.min() < lowest
+    assert steps[1].x_t.max() > 2.6  # noise on top of the brightest pixels
 
 
 def test_a_decoder_with_a_caption_encoder_heeds_the_caption():
     embeds = torch.eye(6)[:1]
-    pictures = [READER.decode(embeds, [prompt], [0], *HOW) for prompt in ("a red circle", "é")]
+    pictures = [READER.decode(embeds, [prompt], [0], SETTINGS) for prompt in ("a red circle", "é")]
     assert not close(*pictures)
 
 
 def test_a_decoder_without_one_heeds_the_embedding_alone():
     embeds = torch.eye(6)[:2]
-    one, other = (SYSTEM.decode(embeds[:1], [p], [0], *HOW) for p in ("a red circle", "é"))
+    one, other = (SYSTEM.decode(embeds[:1], [p], [0], SETTINGS) for p in ("a red circle", "é"))
     assert np.array_equal(one, other)
-    assert not close(one, SYSTEM.decode(embeds[1:], ["é"], [0], *HOW))
+    assert not close(one, SYSTEM.decode(embeds[1:], ["é"], [0], SETTINGS))
 
 
-def test_pictures_are_uint8_with_channels_first():
-    pictures = SYSTEM.paint(PROMPTS, SEEDS, SETTINGS)
-    assert (pictures.dtype, pictures.shape) == (np.uint8, (8, 3, 8, 8))
+def test_pictures_stand_in_a_row_for_each_prompt_and_a_column_for_each_seed():
+    pictures = SYSTEM.paint(PROMPTS[:2], [3, 4, 5], SETTINGS)
+    assert (pictures.dtype, pictures.shape) == (np.uint8, (2, 3, 3, 8, 8))
+    for row, prompt in zip(pictures, PROMPTS, strict=False):
+        for picture, seed in zip(row, (3, 4, 5), strict=True):
+            assert close(paint(SYSTEM, [prompt], [seed])[0], picture)
 
 
 def test_progress_counts_every_picture_once():
     done = []
-    settings = change(SETTINGS, batch_size=3)
-    SYSTEM.decode(
-        torch.eye(6)[[0] * 8],
-        PROMPTS,
-        SEEDS,
-        settings.decoder,
-        settings.batch_size,
-        progress=done.append,
-    )
+    SYSTEM.paint(PROMPTS[:2], range(4), change(SETTINGS, batch_size=3), done.append)
     assert done == [3, 3, 2]
 
 
@@ -284,7 +280,7 @@ def test_equal_prompts_are_encoded_once():
 )
 def test_a_prompt_that_can_not_be_read_is_named(prompt, message):
     with pytest.raises(UserError, match=message):
-        SYSTEM.paint(["a red circle", prompt], [0, 1], SETTINGS)
+        SYSTEM.paint(["a red circle", prompt], [0], SETTINGS)
 
 
 def test_words_that_training_never_showed_are_told():
@@ -296,7 +292,7 @@ def test_words_that_training_never_showed_are_told():
 
 def test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode():
     assert not isinstance(SYSTEM, nn.Module)
-    SYSTEM.paint(PROMPTS[:1], SEEDS[:1], SETTINGS)
+    paint(SYSTEM, PROMPTS[:1], SEEDS[:1], SETTINGS)
     networks = (SYSTEM.clip, SYSTEM.prior, SYSTEM.decoder)
     assert not any(module.training for network in networks for module in network.modules())
     assert not any(p.requires_grad for network in networks for p in network.parameters())
@@ -308,99 +304,59 @@ def test_networks_are_in_eval_mode_and_no_parent_can_put_them_into_train_mode():
 )
 def test_more_steps_than_the_weights_have_timesteps_is_a_line_for_the_user(change_, key):
     with pytest.raises(UserError, match=f"^{key}: 21 is more than the 20 timesteps"):
-        SYSTEM.paint(PROMPTS[:1], SEEDS[:1], change(SETTINGS, **change_))
+        paint(SYSTEM, PROMPTS[:1], SEEDS[:1], change(SETTINGS, **change_))
 
 
 def test_a_loaded_system_has_the_hashes_of_its_files(trained):
-    system = System.load(trained.layout.models)
+    system = load_system(trained.layout.models)
     for kind in ("clip", "prior", "decoder"):
         assert system.hashes[kind] == weights_hash(trained.layout.model(kind))
 
 
-def test_networks_of_different_clips_are_refused(trained, tmp_path):
+def test_without_its_prior_a_system_paints_embeddings(trained):
+    whole, part = (
+        load_system(trained.layout.models, kinds=kinds)
+        for kinds in (("clip", "prior", "decoder"), ("clip", "decoder"))
+    )
+    how = (torch.eye(8)[:2], None, [3, 4], SETTINGS)
+    assert part.prior is None
+    assert np.array_equal(part.decode(*how), whole.decode(*how))
+
+
+@pytest.fixture
+def described(trained, tmp_path):
+    """A copy of trained networks, and a function that changes the description of one."""
     models = shutil.copytree(trained.layout.models, tmp_path / "models")
-    path = models / "prior" / "model.json"
-    content = json.loads(path.read_text())
-    content["inputs"]["clip"] = "0" * 64
-    path.write_text(json.dumps(content))
+
+    def change_description(kind, section, key, value=None):
+        path = models / kind / "model.json"
+        content = json.loads(path.read_text())
+        del content[section][key]
+        content[section] |= {} if value is None else {key: value}
+        path.write_text(json.dumps(content))
+
+    return models, change_description
+
+
+def test_networks_of_different_clips_are_refused(described):
+    models, change_description = described
+    change_description("prior", "inputs", "clip", "0" * 64)
     with pytest.raises(UserError, match=r"prior: was trained with another CLIP.*`dvc repro`"):
-        System.load(models)
-
-
-GONE = object()
+        load_system(models)
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "value"),
+    ("kind", "key"),
     [
-        *(("clip", "words", GONE), ("clip", "prompts", GONE), ("prior", "embed_mean", GONE)),
-        *(("prior", "diffusion", GONE), ("decoder", "mean", GONE), ("decoder", "diffusion", GONE)),
-        *(("clip", "words", [1]), ("clip", "prompts", "a red circle"), ("clip", "prompts", [])),
-        *(("prior", "embed_mean", [0.0] * 7), ("prior", "embed_mean", [float("nan")] * 8)),
-        *(("prior", "embed_std", [0.1] * 7 + [0]), ("prior", "embed_std", [float("inf")] * 8)),
-        *(("decoder", "mean", [0.5]), ("decoder", "mean", 1), ("decoder", "std", [0.5, 0.5, 0])),
-        *(("decoder", "mean", [0.5, 0.5, "x"]), ("decoder", "diffusion.num_timesteps", 1)),
-        *(("decoder", "diffusion.num_timesteps", 10**30), ("prior", "diffusion.schedule", "a\nb")),
-        *(("prior", "diffusion.prediction_type", None), ("prior", "diffusion.schedule_offset", 9)),
+        *(("clip", "words"), ("clip", "prompts"), ("prior", "embed_std"), ("prior", "diffusion")),
+        *(("decoder", "mean"), ("decoder", "diffusion")),
     ],
 )
-def test_facts_that_can_not_be_are_a_line_for_the_user(trained, tmp_path, kind, key, value):
-    models = shutil.copytree(trained.layout.models, tmp_path / "models")
-    path = models / kind / "model.json"
-    content = json.loads(path.read_text())
-    *parents, last = key.split(".")
-    place = content["facts"]
-    for parent in parents:
-        place = place[parent]
-    if value is GONE:
-        del place[last]
-    else:
-        place[last] = value
-    path.write_text(json.dumps(content))
+def test_a_fact_that_is_missing_is_a_line_that_names_its_network(described, kind, key):
+    models, change_description = described
+    change_description(kind, "facts", key)
     with pytest.raises(UserError) as caught:
-        System.load(models)
-    assert str(caught.value).startswith(f"{path}: is damaged (facts.{key}")
-    assert str(caught.value).endswith(
-        f"`dvc repro --force train_{kind}`, or fetch it with `dvc pull`"
-    )
-    assert str(caught.value).isprintable()
-
-
-# Painting
-
-
-def test_a_grid_has_a_row_for_each_prompt_and_a_column_for_each_seed():
-    rows = paint_rows(SYSTEM, PROMPTS[:2], [3, 4, 5], SETTINGS)
-    assert rows.shape == (2, 3, 3, 8, 8)
-    assert close(rows[1, 0], SYSTEM.paint([PROMPTS[1]], [3], SETTINGS)[0])
-    assert close(rows[0, 2], SYSTEM.paint([PROMPTS[0]], [5], SETTINGS)[0])
-
-
-def test_provenance_names_every_setting_and_every_checkpoint():
-    text = provenance(SYSTEM, SETTINGS, "bf16")
-    assert text == {
-        **{"prior.sampler": "ddim", "prior.steps": "5", "prior.eta": "0.0"},
-        **{"prior.guidance": "2.0", "prior.candidates": "2"},
-        **{"decoder.sampler": "dpmpp_2m", "decoder.steps": "4", "decoder.eta": "0.0"},
-        **{"decoder.guidance": "1.5", "precision": "bf16"},
-        **{f"checkpoint.{kind}": kind * 2 for kind in ("clip", "prior", "decoder")},
-    }
-
-
-def test_the_real_pictures_are_test_pictures_of_their_prompts(trained):
-    from unclip.data.prepared import Prepared
-
-    data = Prepared(trained.layout.prepared)
-    test = data.split("test")
-    prompts = [data.captions[int(test.caption_index[i])] for i in (5, 0)]
-    found = real_pictures(data, prompts)
-    for prompt, picture in zip(prompts, found, strict=True):
-        first = test.caption_index.tolist().index(data.captions.index(prompt))
-        assert np.array_equal(picture, test.images[first])
-
-
-def test_there_are_none_where_a_prompt_is_no_caption(trained):
-    from unclip.data.prepared import Prepared
-
-    data = Prepared(trained.layout.prepared)
-    assert real_pictures(data, [data.captions[0], "a hat"]) is None
+        load_system(models)
+    assert str(caught.value).startswith(f"{models / kind}: is damaged")
+    assert f"'{key}'" in str(caught.value)
+    assert f"train_{kind}`" in str(caught.value)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from unclip.config.errors import UserError
 from unclip.diffusion.reverse import Solver
 from unclip.painting.latents import (
     edited,
+    evenly,
     interpolated,
     latent_of,
     latent_of_prompt,
@@ -19,11 +21,11 @@ from unclip.painting.latents import (
     slerp,
     varied,
 )
-from unclip.painting.painter import Latent
+from unclip.painting.settings import Latent
 
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)
-DDIM = Solver("ddim", 20, 0.0, 1.0)
+DDIM = change(SETTINGS, decoder=Solver("ddim", 20, 0.0, 1.0))
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
 
 
@@ -109,7 +111,7 @@ def test_variations_show_the_same_and_each_has_a_noise_of_its_own():
     latents = varied(latent(4), 3)
     assert [each.seed for each in latents] == [4, 5, 6]
     assert all(torch.equal(each.image_embed, latents[0].image_embed) for each in latents)
-    pictures = paint_each(SYSTEM, latents, SETTINGS.decoder)
+    pictures = paint_each(SYSTEM, latents, SETTINGS)
     assert len({picture.tobytes() for picture in pictures}) == 3
 
 
@@ -117,7 +119,7 @@ def test_variations_of_one_noise_leave_it_only_as_far_as_eta_says():
     (painted,) = paint_each(SYSTEM, [latent()], DDIM)
     latents = varied(latent_of(SYSTEM, painted, 0, DDIM), 4)
     distances = [
-        np.abs(paint_each(SYSTEM, latents, Solver("ddim", 20, eta, 1.0)) - painted.astype(int))
+        np.abs(paint_each(SYSTEM, latents, change(DDIM, decoder__eta=eta)) - painted.astype(int))
         for eta in (0.0, 0.2, 1.0)
     ]
     assert [d.mean() for d in distances] == sorted(d.mean() for d in distances)
@@ -150,7 +152,7 @@ def test_noise_that_goes_along_goes_from_the_noise_of_one_to_that_of_the_other()
     assert torch.equal(latents[0].x_T, SYSTEM.first_noise(2))
     assert torch.equal(latents[1].x_T, slerp(SYSTEM.first_noise(2), x_T, 0.5))
     assert torch.equal(latents[2].x_T, x_T)
-    one, other = paint_each(SYSTEM, [latents[0], latent(2)], SETTINGS.decoder)
+    one, other = paint_each(SYSTEM, [latents[0], latent(2)], SETTINGS)
     assert np.array_equal(one, other)
 
 
@@ -191,46 +193,56 @@ def test_an_edit_to_the_same_caption_is_refused(caption):
 @pytest.mark.parametrize("system", [SYSTEM, READER], ids=["embedding", "embedding and caption"])
 def test_a_picture_is_the_same_to_the_last_bit_whatever_is_painted_beside_it(system):
     latents = [latent(seed) for seed in range(4)]
-    among = paint_each(system, latents, SETTINGS.decoder)
+    among = paint_each(system, latents, SETTINGS)
     for each, picture in zip(latents, among, strict=True):
-        assert np.array_equal(system.paint_latent(each, SETTINGS.decoder), picture)
+        assert np.array_equal(system.paint_latent(each, SETTINGS), picture)
 
 
 def test_a_decoder_that_reads_captions_paints_a_latent_as_one_whose_caption_is_dropped():
     first = latent()
-    alone = READER.paint_latent(first, SETTINGS.decoder)
+    alone = READER.paint_latent(first, SETTINGS)
     seen = []
     hook = READER.decoder.register_forward_pre_hook(
         lambda module, inputs, options: seen.append(options["text_drop_mask"].tolist()),
         with_kwargs=True,
     )
-    READER.paint_latent(first, SETTINGS.decoder)
+    READER.paint_latent(first, SETTINGS)
     hook.remove()
     assert seen == [[True, True]] * SETTINGS.decoder.steps
     embeds = first.image_embed[None]
-    captioned = READER.decode(embeds, ["a red circle"], [0], SETTINGS.decoder, 1)[0]
+    captioned = READER.decode(embeds, ["a red circle"], [0], SETTINGS)[0]
     assert not np.array_equal(alone, captioned)
 
 
 def test_progress_counts_every_picture():
     done = []
-    paint_each(SYSTEM, varied(latent(), 3), SETTINGS.decoder, done.append)
+    paint_each(SYSTEM, varied(latent(), 3), SETTINGS, done.append)
     assert done == [1, 1, 1]
 
 
 def test_moments_lead_from_noise_to_the_picture():
-    moments, timesteps = paint_moments(SYSTEM, latent(3), SETTINGS.decoder)
+    moments, timesteps = paint_moments(SYSTEM, latent(3), SETTINGS)
     assert timesteps == [19, 14, 9, 4, 0]
-    assert np.array_equal(moments[-1], SYSTEM.paint_latent(latent(3), SETTINGS.decoder))
+    assert np.array_equal(moments[-1], SYSTEM.paint_latent(latent(3), SETTINGS))
     noise = SYSTEM.normalisation.to_uint8(SYSTEM.first_noise(3)[None])[0]
     assert np.array_equal(moments[0], noise.numpy())
 
 
 def test_more_steps_than_timesteps_are_refused_before_an_inversion():
     with pytest.raises(UserError, match=r"^sample.steps: 21 is more than the 20 timesteps"):
-        latent_of(SYSTEM, PICTURE, 0, change(SETTINGS, decoder__steps=21).decoder)
+        latent_of(SYSTEM, PICTURE, 0, change(SETTINGS, decoder__steps=21))
 
 
 def test_shares_are_evenly_spread_with_both_ends():
     assert shares(2) == [0, 1]
     assert shares(5) == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize("most", [2, 3, 9, 10])
+def test_of_many_at_most_so_many_are_chosen_evenly_with_both_ends(most):
+    for count in range(1, 60):
+        chosen = evenly(count, most)
+        assert len(chosen) == min(count, most)
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
+        steps = {after - before for before, after in itertools.pairwise(chosen)}
+        assert not steps or (min(steps) >= 1 and max(steps) - min(steps) <= 1)
