@@ -43,7 +43,7 @@ CATEGORIES = {
         "unclip.evaluation.judging:judge_pictures",
         "unclip.painting.system:System.sample_prior",
         "unclip.painting.system:System.decode",
-        "unclip.evaluation.distances:frechet_distance",
+        "unclip.evaluation.distances:FrechetReference.distance",
         "unclip.evaluation.distances:kernel_distance",
         "unclip.data.embeddings:mean_per_caption",
         "unclip.evaluation.distances:paired_cosine",

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from unclip.config.settings import raw_data_dir
 from unclip.datasets import fashion_mnist
-from unclip.evaluation.bootstrap import FrechetReference
+from unclip.evaluation.distances import FrechetReference
 from unclip.evaluation.manifold import (
     Overlap,
     diversity_ratio,
