@@ -1,4 +1,4 @@
-"""Paints what the prior must be better than, and what it can not be better than (unCLIP §5.1).
+"""Paints what the prior must be better than, and what it cannot be better than (unCLIP §5.1).
 
 The captions and the noise of the pictures that `sample` leaves for evaluate, as far as training
 showed the captions, but each painted from another image embedding: its caption's text embedding,

@@ -159,7 +159,7 @@ def records() -> str:
     database = find_database(root)
     folder = database.parent if database else root
     if folder.exists() and not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: can not be written to, and MLflow's store lies there")
+        raise UserError(f"{folder}: cannot be written to, and MLflow's store lies there")
     try:
         return f"{describe_uri(root)} {look_at_store(root)}"
     except TrackingError as error:
@@ -211,7 +211,7 @@ class StoredState:
     Attributes:
         folder: where it lies.
         stage: whose it is.
-        step: how many steps lie behind; None where that can not be read.
+        step: how many steps lie behind; None where that cannot be read.
         num_bytes: all of its files.
         saved: when, in seconds since 1970.
         is_finished: whether the training has ended.

@@ -5,15 +5,23 @@ A column is an experiment. The same comparison gives the same pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from unclip.comparison.experiments import Comparison, Painted, Row
-from unclip.pictures.sheets import GAP, INK, LINE, MARGIN, MUTED, PAPER, WIDE_GAP, wrap_text
+from unclip.pictures.sheets import (
+    GAP,
+    INK,
+    LINE,
+    MARGIN,
+    MUTED,
+    PAPER,
+    WIDE_GAP,
+    text_font,
+    wrap_text,
+)
 
 SHEET_WIDTH = 1600  # pixels; many experiments make a wider sheet
 LARGEST, SMALLEST = 160, 64  # pixels, of a picture on the sheet
@@ -97,19 +105,19 @@ def _heading(columns: _Columns, title: str) -> Image.Image:
     """Returns the title of a section, above a hairline."""
     part = _blank(columns, 3 * LINE_HEIGHT)
     draw, y = ImageDraw.Draw(part), 2 * LINE_HEIGHT
-    draw.text((MARGIN, y), title, fill=INK, font=_font(18, bold=True), anchor="ls")
+    draw.text((MARGIN, y), title, fill=INK, font=text_font(18, bold=True), anchor="ls")
     draw.line((MARGIN, y + 10, columns.total - MARGIN, y + 10), fill=LINE)
     return part
 
 
 def _line(columns: _Columns, row: Row, *, bold: bool = False, muted: bool = False) -> Image.Image:
     """Returns a line of the table; what does not fit a column goes on below."""
-    label = wrap_text(row.label, _font(16), LABELS)
-    fonts = [_font(16, bold=bold or row.best == column) for column in range(columns.count)]
+    label = wrap_text(row.label, text_font(16), LABELS)
+    fonts = [text_font(16, bold=bold or row.best == column) for column in range(columns.count)]
     cells = [wrap_text(c, font, columns.width) for c, font in zip(row.cells, fonts, strict=True)]
     part = _blank(columns, LINE_HEIGHT * max(len(lines) for lines in (label, *cells)))
     draw = ImageDraw.Draw(part)
-    _text(draw, MARGIN, label, MUTED, _font(16))
+    _text(draw, MARGIN, label, MUTED, text_font(16))
     for column, lines in enumerate(cells):
         _text(draw, columns.left(column), lines, MUTED if muted else INK, fonts[column])
     return part
@@ -124,13 +132,13 @@ def _text(
 
 def _pictures(columns: _Columns, prompt: str, row: Sequence[Painted | None]) -> Image.Image:
     """Returns the pictures of a prompt; an experiment that does not know it stays empty."""
-    lines = wrap_text(prompt, _font(16), LABELS)
+    lines = wrap_text(prompt, text_font(16), LABELS)
     height = max(columns.cell, LINE_HEIGHT * len(lines))
     part = _blank(columns, height + GAP)
     draw = ImageDraw.Draw(part)
     for number, line in enumerate(lines):
         y = height / 2 + LINE_HEIGHT * (number - (len(lines) - 1) / 2)
-        draw.text((MARGIN, y), line, fill=INK, font=_font(16), anchor="lm")
+        draw.text((MARGIN, y), line, fill=INK, font=text_font(16), anchor="lm")
     for column, painted in enumerate(row):
         for number, picture in enumerate(() if painted is None else painted.pictures):
             x = columns.left(column) + number * (columns.cell + GAP)
@@ -150,17 +158,7 @@ def _place(part: Image.Image, picture: npt.NDArray[np.uint8], x: int, y: int, ce
 
 
 def _remark(columns: _Columns, remark: str) -> Image.Image:
-    lines = wrap_text(remark, _font(14), columns.total - 2 * MARGIN)
+    lines = wrap_text(remark, text_font(14), columns.total - 2 * MARGIN)
     part = _blank(columns, LINE_HEIGHT * len(lines))
-    _text(ImageDraw.Draw(part), MARGIN, lines, MUTED, _font(14))
+    _text(ImageDraw.Draw(part), MARGIN, lines, MUTED, text_font(14))
     return part
-
-
-@cache
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(matplotlib.get_data_path()) / "fonts/ttf" / name
-    # The basic layout, as in `figures`: the other one is not on every machine.
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
