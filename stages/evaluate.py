@@ -15,6 +15,7 @@ from unclip.evaluation.likeness import inception_figures, prior_figures, sample_
 from unclip.evaluation.scene import Scene
 from unclip.params.sections import EvaluateParams
 from unclip.pictures.charts import bar_accuracies, curves
+from unclip.pictures.history import read_history
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import neighbours
 from unclip.running.stage import main
@@ -51,7 +52,7 @@ def run(layout: Layout, evaluate: EvaluateParams) -> None:
     save_png(_accuracy_chart(figures), layout.plot("accuracy"))
     save_png(neighbours(nearest), layout.plot("neighbours"))
     for stage in MODEL_OF_STAGE:
-        save_png(curves(layout.history(stage), stage), layout.plot(stage))
+        save_png(curves(read_history(layout.history(stage)), stage), layout.plot(stage))
 
 
 def _accuracy_chart(figures: dict) -> Image.Image:

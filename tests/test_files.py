@@ -20,12 +20,20 @@ def test_a_folder_takes_the_place_of_another_with_nothing_of_it_left(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
 
 
-@pytest.mark.parametrize("make", ["write_text", "mkdir"])
-def test_where_the_writing_fails_the_old_one_stays_and_nothing_else(tmp_path, make):
-    (tmp_path / "a").write_text("old")
-    with pytest.raises(OSError, match="full"), replaced(tmp_path / "a") as temporary:
-        getattr(temporary, make)(*(["half"] if make == "write_text" else []))
+def fail(path, is_folder):
+    with replaced(path) as temporary:
+        if is_folder:
+            temporary.mkdir()
+            temporary = temporary / "inside"
+        temporary.write_text("half")
         raise OSError("full")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_where_the_writing_fails_the_old_one_stays_and_nothing_else(tmp_path, is_folder):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match="full"):
+        fail(tmp_path / "a", is_folder)
     assert (tmp_path / "a").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 

@@ -17,8 +17,7 @@ from unclip.config.errors import UserError
 from unclip.config.layout import Layout
 from unclip.data.prepared import Prepared
 from unclip.evaluation import inception
-from unclip.evaluation.bootstrap import FrechetReference
-from unclip.evaluation.distances import split_real
+from unclip.evaluation.distances import FrechetReference, split_real
 from unclip.evaluation.inception import Inception
 from unclip.running.preflight import require_inception
 from unclip.running.stage import exit_status

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unclip.evaluation import manifold
 from unclip.evaluation.manifold import (
     diversity_ratio,
     diversity_within_captions,
@@ -52,8 +53,8 @@ def naive_overlap(painted, real, k):
     return {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
 
 
-def assert_naive(painted, real, k, **options):
-    found, expected = overlap(painted, real, k=k, **options), naive_overlap(painted, real, k)
+def assert_naive(painted, real, k):
+    found, expected = overlap(painted, real, k=k), naive_overlap(painted, real, k)
     for name in ("precision", "recall", "coverage"):
         assert getattr(found, name).tolist() == expected[name], name
     assert found.density.tolist() == pytest.approx(expected["density"], rel=1e-12)
@@ -87,7 +88,9 @@ def on_a_grid(min_size, max_size):
 @settings(deadline=None, max_examples=200)
 @given(on_a_grid(4, 12), on_a_grid(4, 12), st.integers(1, 3), st.integers(1, 13))
 def test_ties_are_counted_as_a_naive_double_loop_counts_them(painted, real, k, chunk):
-    assert_naive(painted, real, k, chunk=chunk)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifold, "CHUNK", chunk)
+        assert_naive(painted, real, k)
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -152,12 +155,14 @@ def test_the_shapes_are_those_of_what_is_averaged():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_the_chunk_changes_nothing(chunk):
+def test_the_chunk_changes_nothing(monkeypatch, chunk):
     painted, real = features(60, width=96, seed=1), features(70, width=96, seed=2)
-    found, expected = overlap(painted, real, k=3, chunk=chunk), overlap(painted, real, k=3)
+    expected, reach = overlap(painted, real, k=3), radii(real, 3)
+    monkeypatch.setattr(manifold, "CHUNK", chunk)
+    found = overlap(painted, real, k=3)
     for name in FIGURES:
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    assert torch.equal(radii(real, 3, chunk=chunk), radii(real, 3))
+    assert torch.equal(radii(real, 3), reach)
 
 
 def test_the_overlap_of_some_painted_pictures_keeps_the_balls_of_all():
@@ -283,10 +288,11 @@ def test_a_handful_of_real_pictures_leaves_the_ratio_about_right():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_the_diversity_is_the_same_in_chunks_of_any_size(chunk):
+def test_the_diversity_is_the_same_in_chunks_of_any_size(monkeypatch, chunk):
     rows, captions = features(40), torch.arange(40) % 3
-    found = diversity_within_captions(rows, captions, chunk=chunk)
-    assert found == pytest.approx(diversity_within_captions(rows, captions), rel=1e-12)
+    expected = diversity_within_captions(rows, captions)
+    monkeypatch.setattr(manifold, "CHUNK", chunk)
+    assert diversity_within_captions(rows, captions) == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_a_shared_caption_there_is_no_ratio():
@@ -311,8 +317,8 @@ def naive_nearest(wanted, training):
     return tuple(zip(*found, strict=True))
 
 
-def assert_nearest(wanted, training, **options):
-    distances, indices = nearest_pictures(wanted, training, **options)
+def assert_nearest(wanted, training):
+    distances, indices = nearest_pictures(wanted, training)
     expected, expected_indices = naive_nearest(wanted, training)
     assert indices.tolist() == list(expected_indices)
     assert distances.tolist() == pytest.approx(list(expected), rel=1e-6)
@@ -324,13 +330,14 @@ def test_the_nearest_pictures_equal_a_naive_double_loop(shape):
     assert_nearest(pictures(8, shape, seed=1), pictures(30, shape, seed=2))
 
 
-def test_nearest_among_duplicates_is_the_first():
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_nearest_among_duplicates_is_the_first(monkeypatch, chunk):
+    monkeypatch.setattr(manifold, "CHUNK_PICTURES", chunk)
     training = pictures(20, seed=2)
     training[[3, 9, 15]] = training[12]
     wanted = np.concatenate([training[[15, 12, 7]], training[[12]] ^ 1])
-    for chunk in (1, 4, 100):
-        assert_nearest(wanted, training, chunk=chunk)
-        assert nearest_pictures(wanted, training, chunk=chunk)[1].tolist() == [3, 3, 7, 3]
+    assert_nearest(wanted, training)
+    assert nearest_pictures(wanted, training)[1].tolist() == [3, 3, 7, 3]
 
 
 @settings(deadline=None, max_examples=100)
@@ -342,7 +349,9 @@ def test_ties_between_pictures_go_to_the_first(data, num_wanted, num_training, c
         values = data.draw(st.lists(pixel, min_size=3 * count, max_size=3 * count))
         return np.array(values, dtype=np.uint8).reshape(count, 1, 1, 3)
 
-    assert_nearest(draw(num_wanted), draw(num_training), chunk=chunk)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifold, "CHUNK_PICTURES", chunk)
+        assert_nearest(draw(num_wanted), draw(num_training))
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 254, 255])
@@ -364,17 +373,16 @@ def test_black_and_white_are_at_distance_one():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50, 1000])
-def test_the_nearest_pictures_are_the_same_in_chunks_of_any_size(chunk):
+def test_the_nearest_pictures_are_the_same_in_chunks_of_any_size(monkeypatch, chunk):
     wanted, training = pictures(20, seed=1), pictures(50, seed=2)
-    for found, expected in zip(
-        nearest_pictures(wanted, training, chunk=chunk),
-        nearest_pictures(wanted, training),
-        strict=True,
-    ):
-        assert torch.equal(found, expected)
+    expected = nearest_pictures(wanted, training)
+    monkeypatch.setattr(manifold, "CHUNK_PICTURES", chunk)
+    found = nearest_pictures(wanted, training)
+    assert all(torch.equal(*each) for each in zip(found, expected, strict=True))
 
 
-def test_a_memory_map_is_read_a_chunk_at_a_time(tmp_path):
+def test_a_memory_map_is_read_a_chunk_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifold, "CHUNK_PICTURES", 20)
     training = pictures(50, seed=2)
     np.save(tmp_path / "train.npy", training)
 
@@ -391,7 +399,7 @@ def test_a_memory_map_is_read_a_chunk_at_a_time(tmp_path):
             self.asked.append(len(self.rows[part]))
             return self.rows[part]
 
-    found, _ = nearest_pictures(training[::-1], Watched(), chunk=20)
+    found, _ = nearest_pictures(training[::-1], Watched())
     assert found.tolist() == [0] * 50
     assert Watched.asked == [20, 20, 10]
 
@@ -402,15 +410,14 @@ def test_pictures_of_another_size_are_refused():
 
 
 def test_the_memorised_share_equals_a_count():
-    yardstick = torch.arange(1, 101).float()  # its quantile 0.1 is 10.9
-    assert share_nearer(torch.tensor([0.0, 10.8, 11.0, 50.0]), yardstick, 0.1) == 0.5
+    yardstick = torch.arange(1, 1001).float()  # its quantile 0.01 is 10.99
+    assert share_nearer(torch.tensor([0.0, 10.9, 11.0, 50.0]), yardstick) == 0.5
 
 
-@pytest.mark.parametrize("quantile", [0.01, 0.05, 0.5])
-def test_honest_pictures_are_memorised_as_often_as_the_quantile_says(quantile):
+def test_of_honest_pictures_one_in_a_hundred_is_memorised():
     distances, yardstick = features(4000, width=1)[:, 0], features(4000, width=1, seed=1)[:, 0]
-    error = 4 * math.sqrt(2 * quantile * (1 - quantile) / 4000)
-    assert share_nearer(distances, yardstick, quantile) == pytest.approx(quantile, abs=error)
+    error = 4 * math.sqrt(2 * 0.01 * 0.99 / 4000)
+    assert share_nearer(distances, yardstick) == pytest.approx(0.01, abs=error)
 
 
 def test_copies_are_memorised_even_where_some_test_pictures_are_copies_too():

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from unclip.config.settings import raw_data_dir
 from unclip.datasets.fashion_mnist import FashionMNIST
-from unclip.evaluation.bootstrap import FrechetReference
+from unclip.evaluation.distances import FrechetReference
 from unclip.evaluation.manifold import (
     Overlap,
     diversity_ratio,

@@ -141,7 +141,7 @@ def records() -> str:
     database = find_database()
     folder = database.parent if database else find_root()
     if folder.exists() and not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: can not be written to, and MLflow's store lies there")
+        raise UserError(f"{folder}: cannot be written to, and MLflow's store lies there")
     try:
         return f"{describe_uri()} {look_at_store()}"
     except TrackingError as error:
@@ -193,7 +193,7 @@ class StoredState:
     Attributes:
         folder: where it lies.
         stage: whose it is.
-        step: how many steps lie behind; None where that can not be read.
+        step: how many steps lie behind; None where that cannot be read.
         num_bytes: all of its files.
         saved: when, in seconds since 1970.
         is_finished: whether the training has ended.

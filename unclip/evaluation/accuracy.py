@@ -1,9 +1,11 @@
 """Whether painted pictures show what was asked for, beside whether the judge is right at all."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from unclip.evaluation.bootstrap import margin_of_mean
-from unclip.evaluation.distances import binding
 from unclip.evaluation.judging import accuracies, is_right
 from unclip.evaluation.scene import Scene
 
@@ -83,6 +85,72 @@ def _counted(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, flo
     names = scene.data.attribute_names
     found = accuracies(predictions, wanted, names)
     return found | binding(predictions, wanted, names, scene.data.attribute_values)
+
+
+def binding(
+    predictions: Tensor, wanted: Tensor, names: Sequence[str], values: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Returns whether pictures of several objects tie to each the attributes that are its own.
+
+    Attributes called `<what>_1`, `<what>_2` and so on are those of the first object, the second, …
+
+    Args:
+        predictions: (N, A) int64.
+        wanted: (N, A), whole numbers; -1 is not stated.
+        names: A names of attributes.
+        values: for each attribute the words for its values.
+
+    Returns:
+        `words_accuracy`, the share of pictures with the right values of each kind, the right
+        colours and the right shapes, in whatever combination; `objects_accuracy`, the share with
+        the right objects, wherever they stand; `binding_accuracy`, of those pictures with the right
+        values in which they can be combined wrongly, the share with the right objects, for which
+        two objects have a chance of 1/2. A figure of no pictures is left out, and all of them where
+        the attributes are not of several objects, each with the same several attributes.
+    """
+    columns = _columns_of_objects(names, values)
+    if columns is None:
+        return {}
+    is_stated = (wanted[:, columns] != -1).all(dim=2).all(dim=1)
+    painted, asked = predictions[is_stated][:, columns], wanted[is_stated][:, columns]  # (n, M, K)
+    if not len(asked):
+        return {}
+    is_spelt = (painted.sort(dim=1).values == asked.sort(dim=1).values).all(dim=2).all(dim=1)
+    base = max(len(words) for words in values)
+    is_bound = (_as_numbers(painted, base) == _as_numbers(asked, base)).all(dim=1)
+    can_go_wrong = (asked != asked[:, :1]).any(dim=1).sum(dim=1) > 1
+    figures = {
+        "words_accuracy": float(is_spelt.float().mean()),
+        "objects_accuracy": float(is_bound.float().mean()),
+    }
+    if (rows := is_spelt & can_go_wrong).any():
+        figures["binding_accuracy"] = float(is_bound[rows].float().mean())
+    return figures
+
+
+def _columns_of_objects(names: Sequence[str], values: Sequence[Sequence[str]]) -> Tensor | None:
+    """Returns which attributes are those of each object, (M, K), or None where there are none."""
+    columns: dict[str, dict[str, int]] = {}
+    for column, name in enumerate(names):
+        kind, _, object = name.rpartition("_")
+        if kind and object.isdecimal():
+            columns.setdefault(object, {})[kind] = column
+    if len(columns) < 2:
+        return None
+    first, *others = columns.values()
+    is_alike = all(
+        other.keys() == first.keys() and all(values[other[k]] == values[first[k]] for k in first)
+        for other in others
+    )
+    if len(first) < 2 or not is_alike:
+        return None
+    return torch.tensor([[of_object[kind] for kind in first] for of_object in columns.values()])
+
+
+def _as_numbers(objects: Tensor, base: int) -> Tensor:
+    """Returns a number for each object (N, M, K), those of a picture in rising order, (N, M)."""
+    places = base ** torch.arange(objects.shape[2])
+    return (objects * places).sum(dim=2).sort(dim=1).values
 
 
 def per_word(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:

@@ -1,16 +1,61 @@
-"""Figures about painted pictures. torchmetrics computes the distances; every one has its floor."""
+"""Distances of painted pictures from real ones, in the judge's features or CLIP's embeddings."""
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from unclip.core.seeding import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class FrechetReference:
+    """Real features, ready for the Fréchet distance of many sets (Heusel et al. 2017, eq. 6).
+
+    The trace of the root of a product needs the eigenvalues of S1 · S2, which are those of the
+    symmetric S1^½ · S2 · S1^½; S1^½ is computed once.
+
+    Attributes:
+        mean: (F,) float64.
+        root: (F, F) float64, the root of the covariance.
+        trace: of the covariance.
+    """
+
+    mean: Tensor
+    root: Tensor
+    trace: float
+
+    @classmethod
+    def of(cls, reference: Tensor) -> "FrechetReference":
+        """Returns that of real features (M, F), M > 1."""
+        mean, covariance = _moments(reference)
+        values, vectors = torch.linalg.eigh(covariance)
+        root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        return cls(mean, root, float(covariance.trace()))
+
+    def distance(self, features: Tensor) -> float:
+        """Returns the Fréchet distance of features (N, F), N > 1, from the reference."""
+        mean, covariance = _moments(features)
+        values = torch.linalg.eigvalsh(self.root @ covariance @ self.root)
+        trace = self.trace + covariance.trace() - 2 * values.clamp(min=0).sqrt().sum()
+        return float((mean - self.mean).square().sum() + trace)
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean (F,) and unbiased covariance (F, F) of features (N, F), float64."""
+    assert len(features) > 1, f"{len(features)} features have no covariance"
+    rows = features.double()
+    mean = rows.mean(dim=0)
+    centred = rows - mean
+    return mean, centred.T @ centred / (len(rows) - 1)
+
+
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
+    """Returns the Fréchet distance of features (N, F) from one set of real features (M, F)."""
+    return FrechetReference.of(reference).distance(features)
 
 
 class _Given(nn.Module):
@@ -22,19 +67,6 @@ class _Given(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features
-
-
-def frechet_distance(features: Tensor, reference: Tensor) -> float:
-    """Returns the Fréchet distance of two sets of features (Heusel et al. 2017, eq. 6).
-
-    Args:
-        features: (N, F).
-        reference: (M, F).
-    """
-    metric = FrechetInceptionDistance(feature=_Given(features.shape[1])).set_dtype(torch.float64)
-    metric.update(reference.double(), real=True)
-    metric.update(features.double(), real=False)
-    return float(metric.compute())
 
 
 def kernel_distance(
@@ -100,69 +132,3 @@ def paired_cosine(
         if (real_captions == caption).any()
     ]
     return float(torch.stack(cosines).mean()) if cosines else math.nan
-
-
-def binding(
-    predictions: Tensor, wanted: Tensor, names: Sequence[str], values: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Returns whether pictures of several objects tie to each the attributes that are its own.
-
-    Attributes called `<what>_1`, `<what>_2` and so on are those of the first object, the second, …
-
-    Args:
-        predictions: (N, A) int64.
-        wanted: (N, A), whole numbers; -1 is not stated.
-        names: A names of attributes.
-        values: for each attribute the words for its values.
-
-    Returns:
-        `words_accuracy`, the share of pictures with the right values of each kind, the right
-        colours and the right shapes, in whatever combination; `objects_accuracy`, the share with
-        the right objects, wherever they stand; `binding_accuracy`, of those pictures with the right
-        values in which they can be combined wrongly, the share with the right objects, for which
-        two objects have a chance of 1/2. A figure of no pictures is left out, and all of them where
-        the attributes are not of several objects, each with the same several attributes.
-    """
-    columns = _columns_of_objects(names, values)
-    if columns is None:
-        return {}
-    is_stated = (wanted[:, columns] != -1).all(dim=2).all(dim=1)
-    painted, asked = predictions[is_stated][:, columns], wanted[is_stated][:, columns]  # (n, M, K)
-    if not len(asked):
-        return {}
-    is_spelt = (painted.sort(dim=1).values == asked.sort(dim=1).values).all(dim=2).all(dim=1)
-    base = max(len(words) for words in values)
-    is_bound = (_as_numbers(painted, base) == _as_numbers(asked, base)).all(dim=1)
-    can_go_wrong = (asked != asked[:, :1]).any(dim=1).sum(dim=1) > 1
-    figures = {
-        "words_accuracy": float(is_spelt.float().mean()),
-        "objects_accuracy": float(is_bound.float().mean()),
-    }
-    if (rows := is_spelt & can_go_wrong).any():
-        figures["binding_accuracy"] = float(is_bound[rows].float().mean())
-    return figures
-
-
-def _columns_of_objects(names: Sequence[str], values: Sequence[Sequence[str]]) -> Tensor | None:
-    """Returns which attributes are those of each object, (M, K), or None where there are none."""
-    columns: dict[str, dict[str, int]] = {}
-    for column, name in enumerate(names):
-        kind, _, object = name.rpartition("_")
-        if kind and object.isdecimal():
-            columns.setdefault(object, {})[kind] = column
-    if len(columns) < 2:
-        return None
-    first, *others = columns.values()
-    is_alike = all(
-        other.keys() == first.keys() and all(values[other[k]] == values[first[k]] for k in first)
-        for other in others
-    )
-    if len(first) < 2 or not is_alike:
-        return None
-    return torch.tensor([[of_object[kind] for kind in first] for of_object in columns.values()])
-
-
-def _as_numbers(objects: Tensor, base: int) -> Tensor:
-    """Returns a number for each object (N, M, K), those of a picture in rising order, (N, M)."""
-    places = base ** torch.arange(objects.shape[2])
-    return (objects * places).sum(dim=2).sort(dim=1).values

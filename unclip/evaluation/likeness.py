@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from unclip.evaluation.bootstrap import FrechetReference
-from unclip.evaluation.distances import paired_cosine, split_real
+from unclip.evaluation.distances import FrechetReference, paired_cosine, split_real
 from unclip.evaluation.inception import Inception
 from unclip.evaluation.scene import Scene
 from unclip.evaluation.yardstick import Yardstick

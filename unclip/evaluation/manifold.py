@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-CHUNK = 250  # rows of a table of distances in memory at a time
-CHUNK_PICTURES = 1000  # training pictures in memory at a time
+CHUNK = 250  # rows of a table of distances in memory at a time; changes memory and speed only
+CHUNK_PICTURES = 1000  # training pictures in memory at a time; likewise
+NEAREST = 0.01  # share of real pictures that are called near to training pictures
 BLOCK = 1024  # pixels: 1024 · 128² = 2**24, up to which float32 holds every whole number
 
 
@@ -75,7 +76,6 @@ def overlap(
     *,
     k: int,
     reference_radii: Tensor | None = None,
-    chunk: int = CHUNK,
 ) -> Overlap:
     """Returns the overlap of painted with real pictures, from balls around each of them.
 
@@ -91,37 +91,35 @@ def overlap(
         k: neighbours, of which the picture itself is none; equal pictures are.
         reference_radii: (M,), `radii(reference, k)` where it is known already; most of the time
             goes into it.
-        chunk: rows of distances in memory at a time; changes memory and speed only.
     """
     assert features.shape[1:] == reference.shape[1:], (features.shape, reference.shape)
     painted, real = features.double(), reference.double()
-    painted_radii = radii(painted, k, chunk=chunk)
-    real_radii = radii(real, k, chunk=chunk) if reference_radii is None else reference_radii
+    painted_radii = radii(painted, k)
+    real_radii = radii(real, k) if reference_radii is None else reference_radii
     assert real_radii.shape == (len(real),), (real_radii.shape, len(real))
     in_real_balls = torch.zeros(len(painted), len(real), dtype=torch.bool)
     in_painted_balls = torch.zeros_like(in_real_balls)
-    for start in range(0, len(painted), chunk):
-        rows = slice(start, start + chunk)
+    for start in range(0, len(painted), CHUNK):
+        rows = slice(start, start + CHUNK)
         distances = _distances(painted[rows], real)
         in_real_balls[rows] = distances <= real_radii
         in_painted_balls[rows] = distances <= painted_radii[rows, None]
     return Overlap(in_real_balls, in_painted_balls, k)
 
 
-def radii(features: Tensor, k: int, *, chunk: int = CHUNK) -> Tensor:
+def radii(features: Tensor, k: int) -> Tensor:
     """Returns each row's distance from its k-th nearest other row, (N,) float64.
 
     Args:
         features: (N, F), N > k.
         k: at least 1.
-        chunk: rows of distances in memory at a time.
     """
     assert 1 <= k < len(features), f"{k} neighbours of {len(features)} pictures"
     points = features.double()
     # Written in place: small results kept between large tables would tear the heap to pieces.
     found = torch.empty(len(points), dtype=torch.float64)
-    for start in range(0, len(points), chunk):
-        rows = slice(start, start + chunk)
+    for start in range(0, len(points), CHUNK):
+        rows = slice(start, start + CHUNK)
         # The row itself, at distance 0, is one of the k + 1 that are nearest to it.
         nearest = _distances(points[rows], points).topk(k + 1, dim=1, largest=False).values
         found[rows] = nearest.amax(dim=1)
@@ -136,21 +134,18 @@ def _distances(one: Tensor, other: Tensor) -> Tensor:
 # Diversity
 
 
-def diversity_within_captions(
-    features: Tensor, captions: Tensor, *, chunk: int = CHUNK
-) -> dict[int, float]:
+def diversity_within_captions(features: Tensor, captions: Tensor) -> dict[int, float]:
     """Returns the mean distance of two pictures of a caption, for each with at least two.
 
     Args:
         features: (N, F).
         captions: (N,), whole numbers.
-        chunk: rows of distances in memory at a time.
     """
     found = {}
     for caption in captions.unique().tolist():
         rows = features[captions == caption].double()
         if (count := len(rows)) > 1:
-            total = sum(float(_distances(part, rows).sum()) for part in rows.split(chunk))
+            total = sum(float(_distances(part, rows).sum()) for part in rows.split(CHUNK))
             found[caption] = total / (count * (count - 1))
     return found
 
@@ -177,7 +172,7 @@ def diversity_ratio(painted: Mapping[int, float], real: Mapping[int, float]) -> 
 
 
 def nearest_pictures(
-    pictures: npt.NDArray[np.uint8], training: npt.NDArray[np.uint8], *, chunk: int = CHUNK_PICTURES
+    pictures: npt.NDArray[np.uint8], training: npt.NDArray[np.uint8]
 ) -> tuple[Tensor, Tensor]:
     """Returns the training picture that is nearest to each picture, pixel by pixel.
 
@@ -187,7 +182,6 @@ def nearest_pictures(
     Args:
         pictures: (N, C, H, W).
         training: (M, C, H, W), an array or a memory map, of which a chunk is read at a time.
-        chunk: training pictures in memory at a time; changes memory and speed only.
 
     Returns:
         distances: (N,) float32, root mean square difference of pixels in [0, 1].
@@ -198,8 +192,9 @@ def nearest_pictures(
     wanted = _centred(pictures)
     best = torch.full((len(wanted),), torch.inf, dtype=torch.float64)
     indices = torch.zeros(len(wanted), dtype=torch.int64)
-    for start in range(0, len(training), chunk):
-        squared, rows = _squared(wanted, _centred(training[start : start + chunk])).min(dim=1)
+    for start in range(0, len(training), CHUNK_PICTURES):
+        chunk = _centred(training[start : start + CHUNK_PICTURES])
+        squared, rows = _squared(wanted, chunk).min(dim=1)
         nearer = squared < best
         best[nearer], indices[nearer] = squared[nearer], rows[nearer] + start
     return (best / wanted.shape[1]).sqrt().div(255).float(), indices
@@ -218,16 +213,15 @@ def _squared(one: Tensor, other: Tensor) -> Tensor:
     return squared
 
 
-def share_nearer(distances: Tensor, yardstick: Tensor, quantile: float = 0.01) -> float:
+def share_nearer(distances: Tensor, yardstick: Tensor) -> float:
     """Returns the memorised share: pictures that are nearer to training than real ones ever are.
 
-    Near is at most that quantile of the yardstick, so that honest pictures have a share of about
-    `quantile`, or more where many real pictures are equally near.
+    Near is at most the NEAREST quantile of the yardstick, so that honest pictures have a share of
+    about as much, or more where many real pictures are equally near.
 
     Args:
         distances: (N,), of painted pictures from `nearest_pictures`.
         yardstick: (M,), the same of test pictures and the same training pictures.
-        quantile: in [0, 1].
     """
-    bound = torch.quantile(yardstick.double(), quantile)
+    bound = torch.quantile(yardstick.double(), NEAREST)
     return float((distances.double() <= bound).double().mean())

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unclip.core.seeding import generator
-from unclip.evaluation.bootstrap import FrechetReference, jackknife_margin, margin_of_mean
-from unclip.evaluation.distances import frechet_distance, kernel_distance
+from unclip.evaluation.bootstrap import jackknife_margin, margin_of_mean
+from unclip.evaluation.distances import FrechetReference, kernel_distance
 from unclip.evaluation.manifold import diversity_ratio, diversity_within_captions, overlap, radii
 
 
@@ -28,7 +28,7 @@ class Yardstick:
             at, beside as many pictures of the set that is measured.
         diversity: of each caption, the mean distance of two real pictures of it.
         neighbour_radii: (S,) float64, how far the balls around `neighbour_reference` reach.
-        frechet: for the margins of Fréchet distances.
+        frechet: for Fréchet distances.
         neighbours: k, of precision, recall, density and coverage.
         subsets: of the kernel distance, how many.
         subset_size: of the kernel distance, in pictures, at most.
@@ -109,7 +109,7 @@ class Yardstick:
         }
         size = min(self.subset_size, len(features), len(self.features))
         figures = {
-            "frechet_distance": frechet_distance(features, self.features),
+            "frechet_distance": self.frechet.distance(features),
             "kernel_distance": kernel_distance(
                 features, self.features, subsets=self.subsets, subset_size=size, seed=self.seed
             ),

@@ -8,7 +8,6 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from unclip.config.errors import UserError
-from unclip.pictures.history import read_history
 from unclip.pictures.sheets import INK, LINE, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ Series = Sequence[tuple[int, float]]
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
 
 
-def curves(history: Mapping[str, Series] | str | Path, title: str) -> Image.Image:
+def curves(history: Mapping[str, Series], title: str) -> Image.Image:
     """Returns training curves: a large panel for the loss, a small one for each other quantity.
 
     `val_loss` shares the panel of `loss`, and so for every quantity; `lr` comes last. A loss axis
@@ -37,14 +35,12 @@ def curves(history: Mapping[str, Series] | str | Path, title: str) -> Image.Imag
     points of training are drawn faint, with their moving average above them.
 
     Args:
-        history: column name to (step, value) pairs, or a CSV as `read_history` takes it.
+        history: column name to (step, value) pairs, as `read_history` returns them.
         title: stands above the panels.
 
     Raises:
-        UserError: the CSV is unreadable, or there is no finite value to draw.
+        UserError: there is no finite value to draw.
     """
-    if isinstance(history, str | Path):
-        history = read_history(history)
     panels: dict[str, dict[str, Series]] = {}
     for column, series in history.items():
         finite = [(step, value) for step, value in series if math.isfinite(value)]
@@ -66,22 +62,18 @@ def curves(history: Mapping[str, Series] | str | Path, title: str) -> Image.Imag
 
 
 def bar_accuracies(
-    per_caption: Mapping[str, float],
-    reference: Mapping[str, float] | float | None,
-    title: str,
+    per_caption: Mapping[str, float], reference: Mapping[str, float], title: str
 ) -> Image.Image:
     """Returns horizontal bars, the judge's accuracy on painted pictures beside that on real ones.
 
     Args:
         per_caption: caption to accuracy in [0, 1] (NaN: not measured), the first on top; where
             there is none, the chart says so.
-        reference: the judge's accuracy on real pictures, for each caption or as one figure.
+        reference: caption to the judge's accuracy on real pictures, where it was measured.
         title: stands above the bars.
     """
     captions, values = list(per_caption), list(per_caption.values())
-    if isinstance(reference, float | int):
-        reference = dict.fromkeys(captions, float(reference))
-    real = [(reference or {}).get(caption, math.nan) for caption in captions]
+    real = [reference.get(caption, math.nan) for caption in captions]
     labels = ["\n".join(textwrap.wrap(c, 34, break_on_hyphens=False)) for c in captions]
     lines = max((label.count("\n") for label in labels), default=0) + 1.5  # sets every row
     with plain_matplotlib():
@@ -94,9 +86,8 @@ def bar_accuracies(
             places, np.nan_to_num(values), height=0.58, color=SPLIT_COLOURS["train"], zorder=2
         )
         _draw_column(axes, 1.09, "painted", values, SPLIT_COLOURS["train"])
-        if reference is not None:
-            axes.plot(real, places, "|", color=INK, ms=15, mew=2.2, zorder=3, clip_on=False)
-            _draw_column(axes, 1.20, "❙ real", real, INK)
+        axes.plot(real, places, "|", color=INK, ms=15, mew=2.2, zorder=3, clip_on=False)
+        _draw_column(axes, 1.20, "❙ real", real, INK)
         axes.set_xlim(0, 1.001)
         axes.set_ylim(len(captions) - 0.4, -0.6)
         axes.set_yticks(places, labels, parse_math=False, color=INK)

@@ -1,4 +1,4 @@
-"""A user's picture file brought to what a model takes; what can not be is refused, in one line.
+"""A user's picture file brought to what a model takes; what cannot be is refused, in one line.
 
 A file may be anything: a photograph lying on its side, an icon with a clear ground, a text file
 with another name. Whatever has one right meaning is honoured, and nothing is guessed.
@@ -150,6 +150,6 @@ def _over_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        # Of 16 bits: which pixels it names can not be told once they have 8.
+        # Of 16 bits: which pixels it names cannot be told once they have 8.
         raise ValueError("a clear colour of 16 bits")
     return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image.convert("RGBA"))

@@ -57,7 +57,7 @@ def read_png_text(path: str | Path) -> dict[str, str]:
             return {key: str(value) for key, value in image.text.items()}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a PNG picture; check the path") from None
-    except OSError as error:  # also what Pillow can not identify
+    except OSError as error:  # also what Pillow cannot identify
         raise UserError(
             f"{path}: not a readable PNG ({error}); expected a picture painted here; paint it again"
         ) from None

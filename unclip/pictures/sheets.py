@@ -29,7 +29,6 @@ def grid(
     images: Images,
     prompts: Sequence[str],
     real: Images | None = None,
-    scale: int | None = None,
     headings: Sequence[str] | None = None,
 ) -> Image.Image:
     """Returns the sample sheet: one row a prompt, one column a seed, a real picture first.
@@ -38,37 +37,30 @@ def grid(
         images: (R, N, C, H, W), N painted pictures of each prompt.
         prompts: R prompts, wrapped beside their rows.
         real: (R, C, H, W), a real picture of each prompt, or None.
-        scale: whole factor of enlargement; None fits the sheet into about 1500 pixels.
         headings: N of them, above the columns, where these are no seeds; without `real` only.
     """
     assert images.ndim == 5, f"images: expected (R, N, C, H, W), got {images.shape}"
     if real is None:
-        return _sheet(images, prompts, dict(enumerate(headings or ["painted"])), scale)
+        return _sheet(images, prompts, dict(enumerate(headings or ["painted"])))
     wanted = (images.shape[0], *images.shape[2:])
     assert real.shape == wanted, f"real: expected {wanted}, got {real.shape}"
     both = np.concatenate([real[:, None], images], axis=1)
-    return _sheet(both, prompts, {0: "real", 1: "painted"}, scale, breaks=[1])
+    return _sheet(both, prompts, {0: "real", 1: "painted"}, breaks=[1])
 
 
-def trajectory(
-    frames: Images,
-    prompts: Sequence[str],
-    timesteps: Sequence[int],
-    scale: int | None = None,
-) -> Image.Image:
+def trajectory(frames: Images, prompts: Sequence[str], timesteps: Sequence[int]) -> Image.Image:
     """Returns the reverse diffusion: one row a prompt, one column a moment, from noise to picture.
 
     Args:
         frames: (R, M, C, H, W), M moments of each prompt.
         prompts: R prompts.
         timesteps: the M values of t above the columns.
-        scale: as in `grid`.
     """
     assert frames.ndim == 5, f"frames: expected (R, M, C, H, W), got {frames.shape}"
     assert frames.shape[1] == len(timesteps), f"{frames.shape} but {len(timesteps)} timesteps"
     headings = {column: f"{int(t)}" for column, t in enumerate(timesteps)}
     headings[0] = f"t = {headings[0]}"
-    return _sheet(frames, prompts, headings, scale)
+    return _sheet(frames, prompts, headings)
 
 
 def strip(
@@ -92,7 +84,7 @@ def strip(
         row, above, breaks = [before, *row], ["given", *above], [1]
     if after is not None:
         row, above, breaks = [*row, after], [*above, "given"], [*breaks, len(row)]
-    return _sheet(np.stack(row)[None], [label], dict(enumerate(above)), None, breaks)
+    return _sheet(np.stack(row)[None], [label], dict(enumerate(above)), breaks)
 
 
 def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> list[Image.Image]:
@@ -107,7 +99,7 @@ def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> li
     frames = [preview(moment, captions, columns=5) for moment in images]
     for frame, heading in zip(frames, headings, strict=True):
         at = (MARGIN, MARGIN - 11)
-        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=font_of(16), anchor="ls")
+        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=_font(16), anchor="ls")
     return frames
 
 
@@ -120,7 +112,7 @@ def neighbours(images: Images) -> Image.Image:
     assert images.ndim == 5, f"images: expected (4, K, C, H, W), got {images.shape}"
     labels = ["painted, nearest first", "nearest training picture"]
     labels += ["real test picture, nearest first", "nearest training picture"]
-    return _sheet(images, labels, {}, None)
+    return _sheet(images, labels, {})
 
 
 def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.Image:
@@ -137,18 +129,18 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
     gap = 2 * GAP
     width = images.shape[-1]
     scale = _fit(width, SHEET_WIDTH - 2 * MARGIN - (columns - 1) * gap, columns)
-    font, cell, height = font_of(15), width * scale, images.shape[-2] * scale
+    font, cell, height = _font(15), width * scale, images.shape[-2] * scale
     lines = [wrap_text(caption, font, cell) for caption in captions]
     rows = [lines[start : start + columns] for start in range(0, len(lines), columns)]
     heights = [height + 6 + 20 * max(len(entry) for entry in row) for row in rows]
-    sheet = blank(
+    sheet = _blank(
         2 * MARGIN + columns * (cell + gap) - gap, 2 * MARGIN + sum(heights) + gap * (len(rows) - 1)
     )
     draw, y = ImageDraw.Draw(sheet), MARGIN
     for row, (entries, row_height) in enumerate(zip(rows, heights, strict=True)):
         for column, entry in enumerate(entries):
             x = MARGIN + column * (cell + gap)
-            place(sheet, images[row * columns + column], x, y, scale)
+            _place(sheet, images[row * columns + column], x, y, scale)
             for number, line in enumerate(entry):
                 at = (x + cell / 2, y + height + 6 + 20 * number)
                 draw.text(at, line, fill=MUTED, font=font, anchor="ma")
@@ -190,7 +182,6 @@ def _sheet(
     images: Images,
     prompts: Sequence[str],
     headings: Mapping[int, str],
-    scale: int | None,
     breaks: Sequence[int] = (),
 ) -> Image.Image:
     """Returns rows of (R, K, C, H, W) beside their prompts, a wide gap before columns `breaks`.
@@ -199,19 +190,19 @@ def _sheet(
     """
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
-    font, small = font_of(20), font_of(16)
+    font, small = _font(20), _font(16)
     lines = [wrap_text(prompt, font, PROMPT_WIDTH) for prompt in prompts]
     text_width = math.ceil(max(font.getlength(line) for entry in lines for line in entry))
     left = MARGIN + text_width + WIDE_GAP
     gaps = (columns - 1) * GAP + (WIDE_GAP - GAP) * len(breaks)
-    scale = scale or _fit(width, SHEET_WIDTH - left - MARGIN - gaps, columns)
+    scale = _fit(width, SHEET_WIDTH - left - MARGIN - gaps, columns)
     lefts = [
         left + c * (width * scale + GAP) + (WIDE_GAP - GAP) * sum(c >= b for b in breaks)
         for c in range(columns)
     ]
     heights = [max(height * scale, 27 * len(entry)) for entry in lines]
     top = MARGIN + 28
-    sheet = blank(
+    sheet = _blank(
         lefts[-1] + width * scale + MARGIN, top + sum(heights) + GAP * (count - 1) + MARGIN
     )
     draw = ImageDraw.Draw(sheet)
@@ -226,7 +217,7 @@ def _sheet(
             middle = y + row_height / 2 + 27 * (number - (len(entry) - 1) / 2)
             draw.text((MARGIN, middle), line, fill=INK, font=font, anchor="lm")
         for column, x in enumerate(lefts):
-            place(sheet, images[row, column], x, y + (row_height - height * scale) // 2, scale)
+            _place(sheet, images[row, column], x, y + (row_height - height * scale) // 2, scale)
     return sheet
 
 
@@ -235,7 +226,7 @@ def _fit(width: int, room: int, columns: int) -> int:
     return max(1, min(room // (columns * width), LARGEST_CELL // width))
 
 
-def place(sheet: Image.Image, image: Images, x: int, y: int, scale: int) -> None:
+def _place(sheet: Image.Image, image: Images, x: int, y: int, scale: int) -> None:
     """Pastes an enlarged picture; a hairline around it holds a white picture on white paper."""
     picture = _enlarge(image, scale)
     box = (x - 1, y - 1, x + picture.width, y + picture.height)
@@ -251,17 +242,16 @@ def _enlarge(image: Images, scale: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb.repeat(scale, 0).repeat(scale, 1)))
 
 
-def blank(width: int, height: int) -> Image.Image:
+def _blank(width: int, height: int) -> Image.Image:
     """Returns an empty sheet of that many pixels."""
     return Image.new("RGB", (width, height), PAPER)
 
 
 @cache
-def font_of(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Returns the font of all text, in pixels."""
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Returns the font of every sheet, of `size` pixels."""
     import matplotlib
 
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(matplotlib.get_data_path()) / "fonts/ttf" / name
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     # The basic layout: the other one depends on a library that not every machine has.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

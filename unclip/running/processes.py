@@ -99,8 +99,8 @@ def run_in(count: int, stage: str) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", f"stages.{stage}")
     except ChildFailedError as error:
-        if all(failure.exitcode > 0 for failure in error.failures.values()):
-            return 1
+        if any(failure.exitcode == 1 for failure in error.failures.values()):
+            return 1  # it has said why
         raise UserError(
             f"{stage}: one of its processes was killed (out of memory?); `dvc repro` goes on"
         ) from None

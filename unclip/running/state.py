@@ -102,7 +102,7 @@ class TrainingState:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             snapshot = Snapshot(int(facts.pop("step")), tensors, facts)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-            return None  # nobody is helped by a state that can not be read: start afresh
+            return None  # nobody is helped by a state that cannot be read: start afresh
         if self.made is not None and (self.folder / FILES).is_dir():
             shutil.copytree(self.folder / FILES, self.made, dirs_exist_ok=True)
         return snapshot
@@ -122,7 +122,7 @@ class TrainingState:
         except (OSError, SafetensorError) as error:
             if not self._has_warned:
                 print(
-                    f"warning: {self.folder}: the state of this training can not be kept ({error});"
+                    f"warning: {self.folder}: the state of this training cannot be kept ({error});"
                     " it goes on, but if it is interrupted what it did since is lost",
                     file=sys.stderr,
                 )

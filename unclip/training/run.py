@@ -67,7 +67,7 @@ def trained(
         other_bytes: what the stage writes beside its checkpoint, about.
 
     Raises:
-        UserError: there is too little room, or the batches can not be shared.
+        UserError: there is too little room, or the batches cannot be shared.
         SystemExit: this is not the first process, and it has done its part.
     """
     kind, accelerator = MODEL_OF_STAGE[stage], machine.accelerator
