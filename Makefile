@@ -1,7 +1,9 @@
 # Everything runs inside .venv, which tools/setup.sh makes on first use.
 WITH_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+ONE_THREAD = UNCLIP_THREADS=1 OMP_NUM_THREADS=1
+TWO_WORKERS = -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help run test test-fast test-faults lint setup
+.PHONY: help run test test-fast test-all lint setup
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -15,14 +17,14 @@ run: setup  ## set up, train and paint (dvc repro), say where the results are
 	@$(WITH_VENV) dvc repro
 	@$(WITH_VENV) python tools/summary.py
 
-test: lint  ## set up, lint, and run every test but those of test-faults
-	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m 'not faults' -n 2 --dist loadscope --no-loadscope-reorder
+test: lint  ## set up, lint, check types, run what a change can break: minutes
+	@$(WITH_VENV) $(ONE_THREAD) pytest -m 'not extra' $(TWO_WORKERS)
 
 test-fast: setup  ## the fast tests alone, the same as a bare `pytest`
 	@$(WITH_VENV) pytest
 
-test-faults: setup  ## kill and damage again and again: many minutes, apart from `make test`
-	@$(WITH_VENV) UNCLIP_THREADS=1 OMP_NUM_THREADS=1 pytest -m faults -n 2 --dist loadscope
+test-all: lint  ## every test: kills, full disks, measured verbs, sweeps and benchmarks too
+	@$(WITH_VENV) $(ONE_THREAD) pytest -m '' $(TWO_WORKERS)
 
 lint: setup  ## ruff check, ruff format --check, mypy
 	@$(WITH_VENV) ruff check

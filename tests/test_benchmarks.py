@@ -44,7 +44,7 @@ def fail() -> Work:
     raise ValueError("no such contender")
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 def test_contenders_work_in_processes_of_their_own_and_tell_what_failed():
     contenders = {
         **{name: Contender("ours", partial(nap, 0.02)) for name in "AB"},
@@ -157,7 +157,7 @@ def test_unknown_sections_are_refused():
     assert "speed" in done.stderr
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 def test_the_quick_run_measures_all(tmp_path):
     done = benchmarks("--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr

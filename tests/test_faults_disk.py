@@ -15,7 +15,7 @@ from dvc_repo import Lab
 from test_faults_kill import TRAININGS, digest, remove_outs
 from tiny_params import tiny_params, write_params
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.extra
 
 STEPS = 40
 SPARE = 60_000_000  # bytes of the small disk beside what the stages leave there

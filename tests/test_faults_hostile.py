@@ -187,7 +187,7 @@ def params_file(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("hostile") / "params.yaml"
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @fuzzing(350)
 @given(
     edits=st.lists(
@@ -211,7 +211,7 @@ def test_params_with_any_values_are_in_bounds_or_lines_for_the_user(params_file,
     check_params_file(params_file, yaml.safe_dump(raw, allow_unicode=True).encode())
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @fuzzing(600)
 @given(
     edits=st.lists(
@@ -231,14 +231,14 @@ def test_params_with_any_bytes_changed_are_in_bounds_or_lines_for_the_user(param
     check_params_file(params_file, content)
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @fuzzing(200)
 @given(place=st.sampled_from(re.findall(rb"^ +\w+: *([^#\s]+)", SHIPPED, re.M)), value=FRAGMENTS)
 def test_params_with_strange_yaml_are_in_bounds_or_lines_for_the_user(params_file, place, value):
     check_params_file(params_file, SHIPPED.replace(b": " + place, b": " + value.encode(), 1))
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @fuzzing(200)
 @given(
     content=NESTED.map(lambda value: yaml.safe_dump(value, allow_unicode=True).encode())
@@ -596,7 +596,7 @@ def test_a_damaged_file_is_a_line_for_the_user(made, door, folder, file):
 
 @pytest.mark.parametrize(("door", "folder", "file"), MODEL_FILES + DATA_FILES, ids=name_of)
 @QUIET
-@pytest.mark.faults
+@pytest.mark.extra
 def test_a_file_damaged_in_any_way_is_a_line_for_the_user(made, door, folder, file):
     tried, found = complaints(door, made / folder, made / folder / file, count=12)
     assert tried >= 40
@@ -604,7 +604,7 @@ def test_a_file_damaged_in_any_way_is_a_line_for_the_user(made, door, folder, fi
 
 
 @QUIET
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize("other", ["prior", "decoder", "judge"])
 @pytest.mark.parametrize("name", ["", "model.json", "model.safetensors"])
 def test_networks_in_each_others_place_are_a_line_for_the_user(made, tmp_path, other, name):
@@ -618,7 +618,7 @@ def test_networks_in_each_others_place_are_a_line_for_the_user(made, tmp_path, o
 
 
 @QUIET
-@pytest.mark.faults
+@pytest.mark.extra
 def test_arrays_in_each_others_place_are_a_line_for_the_user(made, tmp_path):
     found = []
     for door, folder in ((PREPARED, "prepared"), (EMBEDDINGS, "embeddings")):
@@ -651,7 +651,7 @@ def raw(tmp_path, monkeypatch) -> Path:
 
 
 @QUIET
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize("name", [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS])
 def test_a_raw_file_damaged_in_any_way_is_a_line_for_the_user(raw, tmp_path, name):
     tried, found = complaints(FASHION, tmp_path, raw / name, count=12)
@@ -660,7 +660,7 @@ def test_a_raw_file_damaged_in_any_way_is_a_line_for_the_user(raw, tmp_path, nam
 
 
 @QUIET
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize("name", [TRAIN_IMAGES, TEST_LABELS])
 def test_an_archive_damaged_in_any_way_is_a_line_for_the_user(raw, tmp_path, monkeypatch, name):
     archives = {path.name + ".gz": gzip.compress(path.read_bytes()) for path in raw.iterdir()}
@@ -718,14 +718,14 @@ def test_a_prompt_is_tokens_or_a_line_for_the_user(prompt):
     check_prompt(prompt, 64)
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @fuzzing(500)
 @given(prompt=PROMPTS, text_length=st.integers(8, 128))
 def test_any_prompt_is_tokens_or_a_line_for_the_user(prompt, text_length):
     check_prompt(prompt, text_length)
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize(
     ("prompt", "status"),
     [

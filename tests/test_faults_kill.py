@@ -124,13 +124,13 @@ def test_another_value_of_its_params_starts_afresh(lab, tmp_path):
     assert "goes on from" not in said
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize("stage", TRAININGS)
 def test_a_stage_killed_ten_times_ends_in_the_same_bytes(lab, stage):
     check(lab, stage, kills=10, seed=2)
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 def test_an_experiment_in_a_temporary_workspace_goes_on_where_another_was_killed(tmp_path):
     lab = Lab.cloned(REPO, tmp_path / "lab")
     params = tiny_params()

@@ -56,7 +56,7 @@ def read_all(folder: Path) -> None:
         split.images[0 : split.images.shape[0]]
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 @pytest.mark.parametrize("kind", FORMATS)
 def test_wherever_a_file_ends_it_is_refused_or_whole(tmp_path, kind):
     data = encoded(random_rgb(np.random.default_rng(0), 23, 19), kind)
@@ -74,7 +74,7 @@ def test_wherever_a_file_ends_it_is_refused_or_whole(tmp_path, kind):
     assert refused > 0.9 * len(data)
 
 
-@pytest.mark.faults
+@pytest.mark.extra
 def test_whatever_bit_of_a_png_flips_it_is_refused_or_the_same(tmp_path):
     data = encoded(random_rgb(np.random.default_rng(0), 9, 8), "PNG")
     path = tmp_path / "p"

@@ -15,7 +15,7 @@ from mlflow_tables import rows
 from test_faults_kill import TRAININGS
 from tiny_params import tiny_params, write_params
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.extra
 
 Variables = dict[str, str]
 

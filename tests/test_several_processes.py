@@ -222,7 +222,7 @@ def one_line_says_that_one_is_lost(launcher, processes) -> None:
     assert said.count("error: ") == 1
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.extra), 1])
 def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
     launcher, processes = in_the_middle(endless, "train_prior", **TWO)
     assert len(processes) == 2
@@ -241,7 +241,7 @@ def test_so_does_one_that_the_launcher_ends_before_it_has_noticed(endless):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.faults)]
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.extra)]
 )
 def test_who_ends_the_launcher_ends_all_and_reads_one_line(endless, number):
     launcher, processes = in_the_middle(endless, "train_prior", **TWO)
