@@ -28,9 +28,7 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
         UserError: there is less room, or the folder cannot be written to.
     """
     if not os.access(folder, os.W_OK):
-        raise UserError(
-            f"{folder.resolve()}: cannot be written to; {what} needs a folder that can"
-        )
+        raise UserError(f"{folder.resolve()}: cannot be written to; {what} needs a folder that can")
     free, wanted = shutil.disk_usage(folder).free, MARGIN * num_bytes
     if free < wanted:
         raise UserError(
