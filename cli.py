@@ -9,6 +9,7 @@ import typer
 
 from unclip.commands.compare import compare
 from unclip.commands.data_check import check
+from unclip.commands.doctor import doctor
 from unclip.commands.edit import edit
 from unclip.commands.interpolate import interpolate
 from unclip.commands.log import log
@@ -62,7 +63,7 @@ def profile(
 
 data = typer.Typer(no_args_is_help=True, help="Look at pictures of your own before training.")
 painting = (sample, vary, interpolate, edit, trajectory, play)
-looking = (trace, compare, sweep, log, register)
+looking = (trace, compare, sweep, log, register, doctor)
 for command in (*painting, *looking):
     app.command()(command)
 data.command()(check)

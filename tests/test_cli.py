@@ -447,11 +447,9 @@ def test_profile_shows_the_dearest_operators_of_a_stage(run, trained, stage, mon
     status, out, err = run("profile", stage, "--steps", "2", "--top", "3")
     assert status == 0, err
     assert re.match(rf"{stage} on cpu, fp32, \d+ threads: [\d.]+ ms a step, [\d.]+ GFLOP", out)
-    rows = re.findall(r"^ *(\S.*?) +([\d.]+) +([\d.]+)%", out, flags=re.MULTILINE)
-    assert len(rows) == 5  # three, the others, and outside of operators
-    # Two steps of a tiny network on a busy machine: any one may be dear by chance, not all three.
-    assert any(name.startswith("aten::") or "Optimizer" in name for name, *_ in rows[:3])
-    assert sum(float(share) for *_, share in rows) == pytest.approx(100, abs=5)
+    shares = re.findall(r"^ *\S.*? +([\d.]+)% ", out, flags=re.MULTILINE)
+    assert len(shares) == 3
+    assert shares == sorted(shares, key=float, reverse=True)
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 

@@ -42,23 +42,19 @@ def print_profile(
     enough = max(1 + WARM_UP + 2 * count, section.train_steps)
     section = section.model_copy(update={"train_steps": enough})
     machine = open_machine(section.precision)
-    task = task_type.of(Layout(), section, machine)
-    training = Training(
-        task.new_model(), task.loss, section, stage=stage, accelerator=machine.accelerator
-    )
-    steps = training.steps()
+    task, accelerator = task_type.of(Layout(), section, machine), machine.accelerator
+    model = task.new_model()
+    steps = Training(model, task.loss, section, stage=stage, accelerator=accelerator).steps()
     with FlopCounterMode(display=False) as counter:
         next(steps)
     run_steps(steps, WARM_UP, machine.device)
     seconds = run_steps(steps, count, machine.device) / count
     with profile() as profiler:
-        profiled = run_steps(steps, count, machine.device) / count
-    flops = counter.get_total_flops()
+        run_steps(steps, count, machine.device)
+    gflops = counter.get_total_flops() / 1e9
     typer.echo(
         f"{stage} on {machine.device}, {machine.precision}, {torch.get_num_threads()} threads: "
-        f"{seconds * 1e3:.1f} ms a step, {flops / 1e9:.2f} GFLOP a step, "
-        f"{flops / seconds / 1e9:.0f} GFLOP/s; {count} steps of {profiled * 1e3:.1f} ms under the "
-        "profiler:"
+        f"{seconds * 1e3:.1f} ms a step, {gflops:.2f} GFLOP a step, {gflops / seconds:.0f} GFLOP/s"
     )
     by = "self_device_time_total" if machine.device == "cuda" else "self_cpu_time_total"
     typer.echo(profiler.key_averages().table(sort_by=by, row_limit=shown))
