@@ -1,18 +1,23 @@
 """A system of tiny random networks, for what does not depend on training."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_params import REPO
 from torch import nn
 
 from unclip.api import UnCLIP
+from unclip.core.artifacts import Artifact
 from unclip.diffusion.reverse import Solver
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
-from unclip.painting.checkpoints import ClipFacts, DecoderFacts, PriorFacts
-from unclip.painting.system import Settings
+from unclip.painting.loading import make_system
+from unclip.painting.settings import Settings
+from unclip.painting.system import System
+from unclip.params import load_recipe
 
 MEAN, STD = (0.30, 0.2, 0.1), (0.33, 0.3, 0.4)  # normalised values from -0.9 to 2.67
 SETTINGS = Settings(
@@ -20,7 +25,9 @@ SETTINGS = Settings(
     decoder=Solver("dpmpp_2m", 4, 0.0, 1.5),
     prior_candidates=2,
     batch_size=8,
+    precision="fp32",
 )
+NETWORKS = {"clip": CLIP, "prior": Prior, "decoder": UNet}
 CONFIGS: dict[str, dict[str, Any]] = {
     "clip": {
         **{"image_size": 8, "in_channels": 3, "patch_size": 4, "embed_dim": 6, "vision_dim": 8},
@@ -59,28 +66,36 @@ def shake(network: nn.Module, seed: int) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def random_system(caption_depth: int = 0, prediction_type: str = "v") -> UnCLIP:
+def random_system(caption_depth: int = 0, prediction_type: str = "v") -> System:
     """Returns a system whose networks have learned nothing and heed all their inputs."""
     torch.manual_seed(0)
     configs = CONFIGS | {"decoder": CONFIGS["decoder"] | {"caption_depth": caption_depth}}
-    kinds = {"clip": CLIP, "prior": Prior, "decoder": UNet}
-    networks = [
-        shake(kinds[kind](**config), seed) for seed, (kind, config) in enumerate(configs.items())
-    ]
     process = {"num_timesteps": 20, "schedule": "cosine", "schedule_offset": 0.008}
-    prior = {
-        "diffusion": process | {"prediction_type": "x_start"},
-        "embed_mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4],
-        "embed_std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2],
+    facts = {
+        "clip": {"prompts": ["a red circle", "a blue star"], "words": ["a", "red", "circle"]},
+        "prior": {
+            "diffusion": process | {"prediction_type": "x_start"},
+            "embed_mean": [0.5, -0.2, 0.1, 0.0, 0.3, -0.4],
+            "embed_std": [0.1, 0.3, 0.2, 0.5, 0.1, 0.2],
+        },
+        "decoder": {
+            "diffusion": process | {"prediction_type": prediction_type},
+            **{"mean": list(MEAN), "std": list(STD)},
+        },
     }
-    decoder = {
-        "diffusion": process | {"prediction_type": prediction_type},
-        **{"mean": list(MEAN), "std": list(STD)},
+    artifacts = {
+        kind: Artifact(
+            kind, config, shake(NETWORKS[kind](**config), seed).state_dict(), facts[kind]
+        )
+        for seed, (kind, config) in enumerate(configs.items())
     }
-    facts = (
-        ClipFacts(prompts=["a red circle", "a blue star"], words=["a", "red", "circle"]),
-        PriorFacts.model_validate(prior, context=6),
-        DecoderFacts.model_validate(decoder, context=3),
+    return make_system(artifacts, {kind: kind * 2 for kind in configs}, "cpu", Path("models"))
+
+
+def random_unclip(caption_depth: int = 0, prediction_type: str = "v") -> UnCLIP:
+    """Returns such a system with the recipe of this repository's params.yaml, in float32."""
+    recipe = load_recipe(REPO / "params.yaml")
+    sample = recipe.sample.model_copy(update={"precision": "fp32"})
+    return UnCLIP(
+        random_system(caption_depth, prediction_type), recipe.model_copy(update={"sample": sample})
     )
-    hashes = {kind: kind * 2 for kind in configs}
-    return UnCLIP(*networks, facts=facts, configs=configs, hashes=hashes, device="cpu")

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from unclip.config.errors import UserError
 from unclip.config.layout import KINDS, Layout
 from unclip.core.artifacts import Artifact, load_artifact, save_artifact, weights_hash
-from unclip.serving.card import CARD, FIGURES, GRID, RECIPE, model_card
+from unclip.serving.card import CARD, FIGURES, GRID, model_card
 
-MADE = {*KINDS, RECIPE, FIGURES, GRID, CARD}
+MADE = {*KINDS, Layout().params.name, FIGURES, GRID, CARD}
 USAGE = """\
 ```sh
 python cli.py sample --from {folder} "{prompt}"
@@ -34,7 +34,11 @@ def main(folder: Path) -> None:
     layout, place = Layout(), folder.resolve()
     _require_own(folder)
     artifacts = {kind: load_artifact(layout.model(kind), kind) for kind in KINDS}
-    copied = {RECIPE: layout.params, FIGURES: layout.metrics("evaluate"), GRID: layout.grid}
+    copied = {
+        layout.params.name: layout.params,
+        FIGURES: layout.metrics("evaluate"),
+        GRID: layout.grid,
+    }
     for source in copied.values():
         if not source.is_file():
             raise UserError(f"{source}: not there yet; `dvc repro` makes it")

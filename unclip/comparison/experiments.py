@@ -4,16 +4,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from unclip.config.errors import UserError
 from unclip.config.strict import checked
 from unclip.config.yaml12 import load_yaml
 from unclip.params import SampleParams
 from unclip.tracking.workspace import flatten
+
+if TYPE_CHECKING:
+    from unclip.painting.painted import Painted
 
 PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"
 NONE = "–"  # where an experiment has no such value
@@ -70,19 +72,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Painted:
-    """What one experiment painted of one prompt.
-
-    Attributes:
-        pictures: (N, C, H, W), one for each seed.
-        notes: of each, what its PNG carries.
-    """
-
-    pictures: npt.NDArray[np.uint8]
-    notes: list[dict[str, str]]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All that is shown of E experiments.
 
@@ -91,7 +80,8 @@ class Comparison:
         figures: their figures.
         params: those of their params in which they differ.
         prompts: R of them.
-        painted: R rows of E; None where an experiment does not know the prompt.
+        painted: R rows of E, each pictures (N, C, H, W); None where an experiment does not know
+            the prompt.
         remarks: sentences that a reader needs.
     """
 
@@ -99,7 +89,7 @@ class Comparison:
     figures: list[Row]
     params: list[Row]
     prompts: list[str]
-    painted: list[list[Painted | None]]
+    painted: "list[list[Painted | None]]"
     remarks: list[str] = field(default_factory=list)
 
 

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from unclip.comparison.experiments import Comparison, Painted, Row
+from unclip.comparison.experiments import Comparison, Row
 from unclip.pictures.sheets import GAP, INK, LINE, MARGIN, MUTED, PAPER, WIDE_GAP, wrap_text
+
+if TYPE_CHECKING:
+    from unclip.painting.painted import Painted
 
 SHEET_WIDTH = 1600  # pixels; many experiments make a wider sheet
 LARGEST, SMALLEST = 160, 64  # pixels, of a picture on the sheet
@@ -39,7 +43,7 @@ class _Columns:
     def of(cls, comparison: Comparison) -> "_Columns":
         count = len(comparison.experiments)
         painted = [cell for row in comparison.painted for cell in row if cell is not None]
-        num = max(len(cell.pictures) for cell in painted)
+        num = max(len(cell.images) for cell in painted)
         room = (SHEET_WIDTH - 2 * MARGIN - LABELS) // count - WIDE_GAP
         return cls(count, num, min(LARGEST, max(SMALLEST, (room + GAP) // num - GAP)))
 
@@ -122,7 +126,7 @@ def _text(
         draw.text((x, 19 + LINE_HEIGHT * number), line, fill=fill, font=font, anchor="ls")
 
 
-def _pictures(columns: _Columns, prompt: str, row: Sequence[Painted | None]) -> Image.Image:
+def _pictures(columns: _Columns, prompt: str, row: "Sequence[Painted | None]") -> Image.Image:
     """Returns the pictures of a prompt; an experiment that does not know it stays empty."""
     lines = wrap_text(prompt, _font(16), LABELS)
     height = max(columns.cell, LINE_HEIGHT * len(lines))
@@ -132,7 +136,7 @@ def _pictures(columns: _Columns, prompt: str, row: Sequence[Painted | None]) -> 
         y = height / 2 + LINE_HEIGHT * (number - (len(lines) - 1) / 2)
         draw.text((MARGIN, y), line, fill=INK, font=_font(16), anchor="lm")
     for column, painted in enumerate(row):
-        for number, picture in enumerate(() if painted is None else painted.pictures):
+        for number, picture in enumerate(() if painted is None else painted.images):
             x = columns.left(column) + number * (columns.cell + GAP)
             _place(part, picture, x, (height - columns.cell) // 2, columns.cell)
     return part

@@ -109,7 +109,7 @@ def _git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 @dataclass(frozen=True)
-class Store:
+class ObjectStore:
     """A place where DVC keeps files by their md5.
 
     Attributes:
@@ -167,18 +167,18 @@ class Store:
 
 
 @contextmanager
-def open_cache(folder: Path) -> Iterator[Store]:
+def open_cache(folder: Path) -> Iterator[ObjectStore]:
     """Gives DVC's cache of the repository in a folder.
 
     Raises:
         UserError: DVC can not open the repository.
     """
     with _open_repository(folder) as repository:
-        yield Store("DVC's cache", repository.cache.local)
+        yield ObjectStore("DVC's cache", repository.cache.local)
 
 
 @contextmanager
-def open_remote(folder: Path) -> Iterator[Store | None]:
+def open_remote(folder: Path) -> Iterator[ObjectStore | None]:
     """Gives DVC's default remote of the repository in a folder, None where there is none.
 
     Raises:
@@ -190,7 +190,7 @@ def open_remote(folder: Path) -> Iterator[Store | None]:
     with _open_repository(folder) as repository:
         store = None
         try:
-            store = Store("DVC's remote", repository.cloud.get_remote().odb)
+            store = ObjectStore("DVC's remote", repository.cloud.get_remote().odb)
         except NoRemoteError:
             pass
         except DvcException as error:

@@ -9,7 +9,13 @@ from pathlib import Path
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
 from unclip.core.artifacts import DESCRIPTION, WEIGHTS, weights_hash
-from unclip.provenance.dvc_history import Remembered, Store, open_cache, open_remote, remembered
+from unclip.provenance.dvc_history import (
+    ObjectStore,
+    Remembered,
+    open_cache,
+    open_remote,
+    remembered,
+)
 from unclip.running.progress import progress
 
 
@@ -70,7 +76,7 @@ def _holds(folder: Path, wanted: str) -> bool:
 def _in_store(
     network: Network,
     known: Remembered,
-    store: Store,
+    store: ObjectStore,
     advance: Callable[[], None] = lambda: None,
 ) -> Network:
     """Returns the network with DVC's name and its revisions, where a store of DVC holds it."""
