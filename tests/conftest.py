@@ -1,7 +1,11 @@
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+REPO = Path(__file__).resolve().parent.parent
 
 # Tiny tensors gain nothing from a second thread, and lose much where a neighbour wants the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +27,19 @@ def trained(tmp_path_factory):
         patch.setenv("UNCLIP_DEVICE", "cpu")
         stages = ("prepare", "train_clip", "train_prior", "train_decoder", "train_judge", "sample")
         return Workspace.at(tmp_path_factory.mktemp("trained")).run(*stages)
+
+
+@pytest.fixture(scope="session")
+def painted(trained, tmp_path_factory):
+    """A folder of four pictures and their grid, of another process. Not to be written to."""
+    folder = tmp_path_factory.mktemp("painted")
+    command = [sys.executable, "cli.py", "sample", "a large red circle", "a small blue star"]
+    command += ["--num", "2", "--seed", "7", "--steps", "3"]
+    command += ["--from", str(trained.layout.root), "--out", str(folder)]
+    environment = {"PATH": "", "UNCLIP_DEVICE": "cpu", "UNCLIP_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +71,8 @@ def run(monkeypatch, capsys, on_cpu):
     """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
 
     def run_cli(*arguments):
-        from workspace import forget_accelerator
-
         import cli
 
-        forget_accelerator()
         monkeypatch.setenv("COLUMNS", "160")
         monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
         try:
@@ -70,3 +84,16 @@ def run(monkeypatch, capsys, on_cpu):
         return status, out, err
 
     return run_cli
+
+
+@pytest.fixture
+def refuse(run):
+    """Runs a command that must end with status 1 and one line; gives the line."""
+
+    def line_of(*arguments):
+        status, out, err = run(*arguments)
+        assert (status, out, err.count("\n")) == (1, "", 1), (status, out, err)
+        assert err.startswith("error: ")
+        return err.removeprefix("error: ").rstrip("\n")
+
+    return line_of

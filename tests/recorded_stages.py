@@ -1,7 +1,7 @@
 """Runs every stage on tiny params and notes which values and files each of them really touches.
 
 A process of its own, `PYTHONPATH=<repo> python recorded_stages.py FOLDER`, because an audit hook
-can not be taken away again. Prints JSON: stage → `values` and `files` that it read, `written`
+cannot be taken away again. Prints JSON: stage → `values` and `files` that it read, `written`
 files.
 """
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import yaml
 from tiny_params import REPO, tiny_params, write_params
@@ -20,6 +21,7 @@ from unclip.config.layout import Layout
 from unclip.params.loading import load_params
 from unclip.running.stage import handed
 from unclip.tracking.workspace import read_workspace
+from unclip.training import run as training
 
 
 class Noted:
@@ -55,28 +57,6 @@ class NotedDict(Mapping[str, Any]):
         return len(self._values)
 
 
-class SilentRun:
-    """Stands where a training stage has its run in MLflow, whose tags are no use of a value."""
-
-    def __init__(self, *ignored: object) -> None:
-        pass
-
-    def __enter__(self) -> "SilentRun":
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        pass
-
-    def log_metrics(self, step: int, metrics: object) -> None:
-        """Ignores figures."""
-
-    def log_image(self, key: str, image: object, step: int) -> None:
-        """Ignores a picture."""
-
-    def set_tags(self, tags: object) -> None:
-        """Ignores tags."""
-
-
 class Watch:
     """Notes the files below a folder that are opened for reading or that change."""
 
@@ -108,12 +88,11 @@ def record(folder: Path) -> dict[str, dict[str, list[str]]]:
             section["precision"] = "fp32"  # Accelerate has one precision for a process
     write_params(folder / "params.yaml", values)
     stages = yaml.safe_load((REPO / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    training.StageRun = MagicMock()  # type: ignore[misc]  # which is told values without using them
     params, layout, watch = load_params(folder / "params.yaml"), Layout(folder), Watch(folder)
     notes = {}
     for stage, about in stages.items():
         module, reads = importlib.import_module(f"stages.{stage}"), set[str]()
-        if hasattr(module, "StageRun"):
-            module.StageRun = SilentRun  # type: ignore[attr-defined]
         before = watch.state()
         watch.opened = set()
         sections = handed(params, about["params"])

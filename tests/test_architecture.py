@@ -1,121 +1,201 @@
+"""What holds of the code as a whole, read from its source."""
+
 import ast
+import os
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
 
 import pytest
-from import_graph import REPO, SOURCES, imported_files, imported_packages
+from import_graph import REPO, SOURCES, imported_files, imported_names, imported_packages
 
-OUTSIDE = ("benchmarks", "cli", "tests", "tools")
-SLOW_TO_IMPORT = ("accelerate", "dvc", "matplotlib", "mlflow", "numpy", "torch", "torchvision")
-
-
-def below(*roots: str) -> list[str]:
-    """The files in these folders, or the files themselves."""
-    found = [source for source in SOURCES if source.startswith(roots)]
-    assert found, f"nothing in {roots}: the walk sees no files"
-    return found
-
-
-def importers(package: str) -> list[str]:
-    return [source for source in SOURCES if package in imported_packages(source)]
-
-
-@pytest.mark.parametrize("source", below("unclip/"))
-def test_the_package_knows_neither_stages_nor_the_command_line(source):
-    assert imported_packages(source).isdisjoint({"stages", *OUTSIDE})
-
-
-@pytest.mark.parametrize("source", below("stages/"))
-def test_a_stage_imports_no_other_stage_and_no_command_line(source):
-    assert imported_packages(source).isdisjoint({"stages", *OUTSIDE})
-
-
-def test_the_command_line_imports_stages_only_to_profile_them():
-    assert imported_packages("cli.py").isdisjoint({"benchmarks", "tests", "tools"})
-    tree = ast.parse((REPO / "cli.py").read_text(encoding="utf-8"))
-    users = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and "stages" in ast.unparse(node).split()
-    ]
-    assert users == ["profile"]
+# From the bottom to the top: a name imports only what stands before its own line.
+ORDER = """
+config
+core
+pictures data diffusion models
+datasets
+params
+running
+tracking
+training
+painting
+evaluation
+provenance
+comparison
+api
+serving
+commands
+cli stages
+"""
+LEVELS = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}
+ALONE = ("diffusion", "models")  # they import nothing else of ours
+SILENT = ("core", "data", "diffusion", "models", "training")
+PLAIN = {"unclip/api.py", "unclip/params.py"}
+MOST_LINES, MOST_OF_A_FUNCTION = 300, 60
+HELP_SECONDS = 0.3
 
 
-@pytest.mark.parametrize("source", below("unclip/diffusion/"))
-def test_the_mathematics_knows_nothing_else_of_ours(source):
-    assert imported_files(source) <= set(below("unclip/diffusion/"))
+def part_of(source: str) -> str:
+    """The name in ORDER of a file: its folder, or itself."""
+    first, *rest = source.removesuffix(".py").split("/")
+    return rest[0] if first == "unclip" and rest else first
 
 
-@pytest.mark.parametrize("source", below("unclip/models/"))
-def test_the_networks_know_nothing_else_of_ours(source):
-    assert imported_files(source) <= set(below("unclip/models/"))
+@cache
+def tree_of(source: str) -> ast.Module:
+    return ast.parse((REPO / source).read_text(encoding="utf-8"))
+
+
+def known(sources, *, but: str = "", reason: str = "") -> list:
+    """The sources as parameters, of which `but` may still fail."""
+    mark = pytest.mark.xfail(strict=False, reason=reason)
+    return [pytest.param(s, marks=mark if s in but.split() else ()) for s in sources]
+
+
+MODULES = [source for source in SOURCES if not source.endswith("__init__.py")]
+
+
+def test_every_file_has_a_place_in_the_order():
+    assert {part_of(source) for source in MODULES} == set(LEVELS)
+
+
+@pytest.mark.parametrize(
+    "source", known(MODULES, but="unclip/datasets/own_folder.py", reason="shows its own progress")
+)
+def test_imports_go_downwards(source):
+    own = part_of(source)
+    for name in {part_of(found) for found in imported_files(source)} - {own}:
+        assert LEVELS[name] < LEVELS[own], f"{source} imports {name}"
+        assert own not in ALONE, f"{source} imports {name}"
+
+
+def test_no_stage_imports_another():
+    stages = [source for source in MODULES if part_of(source) == "stages"]
+    assert not [source for source in stages if "stages" in imported_packages(source)]
+
+
+def test_a_walk_sees_every_import():
+    """None hides in a call, and none of tests, tools or benchmarks is one."""
+    for source in SOURCES:
+        calls = {node.func for node in ast.walk(tree_of(source)) if isinstance(node, ast.Call)}
+        names = {getattr(call, "attr", getattr(call, "id", None)) for call in calls}
+        assert names.isdisjoint({"import_module", "__import__", "exec", "run_path", "run_module"})
+        assert imported_packages(source).isdisjoint({"benchmarks", "tests", "tools"})
 
 
 @pytest.mark.parametrize(
     ("package", "owners"),
     [
-        (
-            "mlflow",
-            [
-                "unclip/serving/mlflow_model.py",
-                "unclip/tracking/registry.py",
-                "unclip/tracking/store.py",
-            ],
-        ),
-        (
-            "safetensors",
-            ["unclip/core/artifacts.py", "unclip/running/state.py"],
-        ),
-        (
-            "pydantic",
-            [
-                *(
-                    "unclip/core/artifacts.py",
-                    "unclip/painting/checkpoints.py",
-                    "unclip/data/prepared.py",
-                ),
-                *("unclip/params.py", "unclip/serving/studio.py", "unclip/config/strict.py"),
-            ],
-        ),
-        ("torch_fidelity", ["unclip/evaluation/inception.py"]),
-        ("dvc", ["unclip/provenance/dvc_history.py", "unclip/provenance/revisions.py"]),
+        ("mlflow", {"serving/mlflow_model", "tracking/registry", "tracking/store"}),
+        ("safetensors", {"core/artifacts", "running/state", "commands/doctor"}),
+        ("pydantic", {"config/strict", "data/prepared", "params", "serving/page_requests"}),
+        ("torch_fidelity", {"evaluation/inception"}),
+        ("dvc", {"provenance/dvc_history", "provenance/revisions"}),
     ],
 )
-def test_one_module_alone_imports_(package, owners):
-    assert importers(package) == owners
+def test_few_modules_alone_import_(package, owners):
+    found = {source for source in SOURCES if package in imported_packages(source)}
+    assert found <= {f"unclip/{owner}.py" for owner in owners}
 
 
-BEFORE_TORCH = {"stages/__init__.py", "unclip/__init__.py"}  # how threads wait: it moves no bit
-INITS = {source for source in SOURCES if source.endswith("__init__.py")} - BEFORE_TORCH
+def test_an_init_file_is_empty_but_for_how_threads_wait():
+    before_torch = {"stages/__init__.py", "unclip/__init__.py"}
+    inits = set(SOURCES) - set(MODULES) - before_torch
+    assert not [source for source in inits if (REPO / source).read_bytes()]
 
 
-@pytest.mark.parametrize("source", sorted(INITS))
-def test_an_init_file_is_empty_so_that_an_edit_reruns_no_stage(source):
-    assert (REPO / source).read_bytes() == b""
+def test_few_modules_lie_in_no_folder():
+    lying = {source for source in MODULES if source.count("/") == 1 and source[:6] == "unclip"}
+    assert lying <= PLAIN
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_import_is_hidden_from_this_walk(source):
-    tree = ast.parse((REPO / source).read_text(encoding="utf-8"))
-    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = {getattr(call, "attr", getattr(call, "id", None)) for call in called}
-    assert names.isdisjoint({"import_module", "__import__", "exec", "run_path", "run_module"})
+@pytest.mark.parametrize("source", known(MODULES, but="unclip/params.py", reason="not split yet"))
+def test_a_module_is_short(source):
+    assert len((REPO / source).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree_of(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+LONG = "unclip/models/unet.py unclip/training/fit.py unclip/training/run.py"
+
+
+@pytest.mark.parametrize("source", known(MODULES, but=LONG, reason="not shortened yet"))
+def test_a_function_is_short(source):
+    assert {n: lines for n, lines in functions(source) if lines > MOST_OF_A_FUNCTION} == {}
+
+
+@pytest.mark.xfail(strict=False, reason="training is being renamed")
+def test_a_public_class_has_a_name_of_its_own():
+    places = defaultdict(list)
+    for source in SOURCES:
+        for node in ast.walk(tree_of(source)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(source)
+    assert {name: sources for name, sources in places.items() if len(sources) > 1} == {}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["sample", "--help"], ["data", "check", "--help"]]
+    "source",
+    known(
+        [source for source in MODULES if part_of(source) in SILENT],
+        but="unclip/training/fit.py unclip/training/ledger.py unclip/training/share.py",
+        reason="training still speaks",
+    ),
 )
-def test_help_imports_nothing_slow(arguments):
-    script = (
-        "import atexit, sys, cli\n"
-        f"slow = {SLOW_TO_IMPORT!r}\n"
-        "atexit.register(lambda: print('slow:', [name for name in slow if name in sys.modules]))\n"
-        f"sys.argv = ['cli.py', *{arguments!r}]\n"
-        "cli.main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+def test_what_retrains_when_it_changes_says_nothing_to_users(source):
+    called = {
+        node.func.id
+        for node in ast.walk(tree_of(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called.isdisjoint({"UserError", "print"})
+    assert "unclip.running.progress" not in imported_names(source)
+
+
+# Help
+
+SLOW = {"accelerate", "dvc", "matplotlib", "mlflow", "numpy", "PIL", "torch", "torchvision"}
+SHOW_HELP = (
+    "import atexit, sys, cli\n"
+    "atexit.register(lambda: print('\\nIMPORTED', *sys.modules))\n"
+    "sys.argv = ['cli.py', *sys.argv[1:], '--help']\n"
+    "cli.main()\n"
+)
+
+
+@cache
+def imported_by_help(*words: str) -> set[str]:
+    command = [sys.executable, "-c", SHOW_HELP, *words]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
     assert "Usage:" in done.stdout
-    assert done.stdout.splitlines()[-1] == "slow: []"
+    return {name.partition(".")[0] for name in done.stdout.partition("\nIMPORTED ")[2].split()}
+
+
+@pytest.mark.parametrize("words", [[], ["sample"], ["data", "check"]], ids=" ".join)
+def test_help_imports_nothing_slow(words):
+    assert imported_by_help(*words) & SLOW == set()
+
+
+@pytest.mark.xfail(strict=False, reason="`data check` reads params")
+def test_help_imports_no_pydantic():
+    assert "pydantic" not in imported_by_help()
+
+
+@pytest.mark.xfail(strict=False, reason="`data check` reads params")
+def test_help_is_instant():
+    used = []
+    for _ in range(3):
+        command = [sys.executable, "cli.py", "--help"]
+        process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        used.append(usage.ru_utime + usage.ru_stime)
+    assert min(used) < HELP_SECONDS

@@ -22,25 +22,6 @@ REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
 
 
-@pytest.fixture(scope="module")
-def painted(trained, tmp_path_factory):
-    """A folder of pictures painted once, for tests that only look."""
-    folder = tmp_path_factory.mktemp("painted")
-    command = [
-        sys.executable,
-        "cli.py",
-        "sample",
-        "a large red circle",
-        "a small blue star",
-        *PAINT,
-    ]
-    command += ["--from", str(trained.layout.root), "--out", str(folder)]
-    environment = {"PATH": "", "UNCLIP_DEVICE": "cpu", "UNCLIP_THREADS": "1"}
-    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 def pictures(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -51,45 +32,26 @@ def pictures(folder):
 def test_help_names_every_command(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert {"sample", "trace", "compare", "log", "profile", "doctor"} <= set(out.split())
+    names = {command.callback.__name__ for command in cli.app.registered_commands}
+    assert {"sample", "trace", "compare", "log", "sweep"} < names <= set(out.split())
 
 
-def test_help_of_sample_names_every_option(run):
-    status, out, _ = run("sample", "--help")
+@pytest.mark.parametrize("verb", ["sample", "vary", "interpolate", "edit", "trajectory"])
+def test_help_of_a_verb_has_an_example_and_the_options_that_all_share(run, verb):
+    status, out, _ = run(verb, "--help")
     assert status == 0
-    for option in (
-        *("--num", "--seed", "--guidance", "--prior-guidance", "--steps", "--sampler"),
-        *("--rev", "--from", "--out"),
-    ):
+    assert f"Example: python cli.py {verb}" in " ".join(out.split())
+    for option in ("--seed", "--guidance", "--steps", "--rev", "--from", "--out"):
         assert option in out
 
 
-def test_help_imports_nothing_slow():
-    code = (
-        "import sys; sys.argv = ['cli.py', 'sample', '--help']; import cli\n"
-        "try: cli.main()\n"
-        "except SystemExit: pass\n"
-        "print('IMPORTED', *sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
-    imported = {name.partition(".")[0] for name in done.stdout.partition("IMPORTED")[2].split()}
-    assert "typer" in imported
-    assert imported & {"torch", "numpy", "dvc", "mlflow", "PIL", "accelerate"} == set()
-
-
-def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library():
+def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library(run):
     from unclip.diffusion.samplers import SAMPLERS
     from unclip.params.sections import Sampler
 
-    assert [sampler.value for sampler in cli.Sampler] == list(get_args(Sampler))
-    assert {sampler.value for sampler in cli.Sampler} == set(SAMPLERS)
-    assert all(sampler.name == sampler.value for sampler in cli.Sampler)
-
-
-@pytest.mark.parametrize("verb", ["sample", "trajectory"])
-def test_help_names_the_samplers(run, verb):
-    out = " ".join(run(verb, "--help")[1].split())
-    assert "dpmpp_2m|ddim|ddpm" in out
+    assert list(get_args(Sampler)) == list(SAMPLERS)
+    for verb in ("sample", "trajectory"):
+        assert "|".join(SAMPLERS) in " ".join(run(verb, "--help")[1].split())
 
 
 # Mistakes: a line that names what is wrong, a status that is not 0, no traceback
@@ -98,40 +60,31 @@ def test_help_names_the_samplers(run, verb):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--num", "0"], "--num"),
-        (["--num", "65"], "--num"),
-        (["--num", "two"], "--num"),
-        (["--seed", "-1"], "--seed"),
-        (["--seed", "1.5"], "--seed"),
-        (["--steps", "0"], "--steps"),
-        (["--guidance", "-1"], "--guidance"),
-        (["--guidance", "nan"], "--guidance"),
-        (["--guidance", "much"], "--guidance"),
+        *((["--num", "0"], "--num"), (["--num", "65"], "--num"), (["--num", "two"], "--num")),
+        *((["--seed", "-1"], "--seed"), (["--seed", "1.5"], "--seed"), (["--nmu", "3"], "--nmu")),
+        *((["--steps", "0"], "--steps"), (["--guidance", "-1"], "--guidance")),
+        *((["--guidance", "nan"], "--guidance"), (["--guidance", "much"], "--guidance")),
         (["--sampler", "euler"], "'dpmpp_2m', 'ddim', 'ddpm'"),
-        (["--nmu", "3"], "--nmu"),
     ],
     ids=" ".join,
 )
-def test_an_option_that_makes_no_sense_is_named(run, trained, arguments, named):
-    status, out, err = run("sample", "a", *arguments, "--from", trained.layout.root)
-    assert status == 2
+def test_an_option_that_makes_no_sense_is_named(run, arguments, named):
+    status, out, err = run("sample", "a", *arguments)
+    assert (status, out) == (2, "")
     assert named in err
-    assert "Traceback" not in out + err
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--steps", "1000000"], "sample.steps: 1000000 is more than decoder.num_timesteps "),
-        (["--seed", str(2**63)], "sample.seed: 9223372036854775808 is not allowed; expected less"),
+        (["--steps", "1000000"], "options: sample.steps: 1000000 is more than decoder.num_timest"),
+        (["--seed", str(2**63)], "options: sample.seed: 9223372036854775808"),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
-def test_a_value_that_params_would_refuse_is_one_line(run, trained, arguments, line):
-    status, out, err = run("sample", "a", *arguments, "--from", trained.layout.root)
-    assert (status, out) == (1, "")
-    assert err.startswith(f"error: options: {line}")
-    assert err.count("\n") == 1
+def test_a_value_that_params_would_refuse_is_one_line(refuse, trained, tmp_path, arguments, line):
+    where = ["--from", trained.layout.root, "--out", tmp_path]
+    assert refuse("sample", "a", *arguments, *where).startswith(line)
 
 
 def test_an_unknown_command_is_named(run):
@@ -140,32 +93,30 @@ def test_an_unknown_command_is_named(run):
     assert "smaple" in err
 
 
-def test_where_nothing_is_trained_a_line_says_what_trains_it_and_what_paints_now(run, tmp_path):
-    status, out, err = run("sample", "a", "--from", tmp_path)
-    assert (status, out) == (1, "")
-    assert err.startswith(f"error: {tmp_path}: nothing is trained there yet; `dvc repro` trains")
-    assert "--from pretrained/fashion_mnist" in err
-    assert err.count("\n") == 1
+def test_where_nothing_is_trained_a_line_says_what_trains_it_and_what_paints_now(refuse, tmp_path):
+    line = refuse("sample", "a", "--from", tmp_path)
+    assert line.startswith(f"{tmp_path}: nothing is trained")
+    assert "dvc repro" in line
+    assert "--from pretrained/fashion_mnist" in line
 
 
-def test_a_network_that_is_not_trained_yet_is_named(run, trained, tmp_path):
+def test_a_network_that_is_not_trained_yet_is_named(refuse, tmp_path):
     (tmp_path / "models" / "decoder").mkdir(parents=True)
-    status, _, err = run("sample", "a", "--from", tmp_path, "--out", tmp_path / "out")
-    assert status == 1
-    assert re.fullmatch(r"error: .*clip: not there yet; .*train_clip.*\n", err)
+    assert re.search(r"clip/.*is missing.*train_clip", refuse("sample", "a", "--from", tmp_path))
 
 
-def test_a_revision_and_a_folder_together_are_refused(run):
-    status, _, err = run("sample", "a", "--rev", "main", "--from", "here")
-    assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("error: --rev and --from: ")
-
-
-def test_a_revision_that_is_not_there_is_named(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--rev", "main", "--from", "here"], "--rev and --from: "),
+        (["--rev", "no-such-experiment"], "--rev no-such-experiment: "),
+        (["--from", "no-such-folder"], "--from no-such-folder: is no folder"),
+    ],
+    ids=["both", "no revision", "no folder"],
+)
+def test_checkpoints_that_are_not_there_are_named(refuse, monkeypatch, tmp_path, arguments, named):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run("sample", "a", "--rev", "no-such-experiment")
-    assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("error: --rev no-such-experiment: ")
+    assert refuse("sample", "a", *arguments).startswith(named)
 
 
 @pytest.mark.slow
@@ -176,54 +127,37 @@ def test_a_revision_whose_checkpoints_are_nowhere_is_one_line_that_says_how_to_h
     done = lab.call(sys.executable, "cli.py", "sample", "--rev", "HEAD", "a")
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
-    assert line.startswith(
-        "error: --rev HEAD: its checkpoints are not on this machine; `dvc fetch`"
-    )
+    assert line.startswith("error: --rev HEAD: ")
+    assert "dvc fetch" in line
 
 
-def test_a_folder_that_is_not_there_is_named(run):
-    status, _, err = run("sample", "a", "--from", "no-such-folder")
-    assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("error: --from no-such-folder: is no folder; ")
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Nothing may be painted."""
+    monkeypatch.setattr("unclip.api.UnCLIP.sample", None)
 
 
-def test_seeds_that_count_up_past_the_largest_are_refused(run, trained, tmp_path):
-    arguments = ["--from", trained.layout.root, "--out", tmp_path / "out", "--steps", "2"]
-    seed = str(2**63 - 2)
-    assert run("sample", "a", *arguments, "--seed", seed, "--num", "2")[0] == 0
-    status, _, err = run("sample", "a", *arguments, "--seed", seed, "--num", "3")
-    assert status == 1
-    assert "3 pictures, counted up from seed" in err
-
-
-def test_a_file_where_the_folder_should_be_is_named(run, trained, tmp_path):
+def test_a_file_where_the_folder_should_be_is_named(refuse, trained, tmp_path, unpainted):
     (tmp_path / "out").write_text("")
-    status, _, err = run("sample", "a", "--from", trained.layout.root, "--out", tmp_path / "out")
-    assert (status, err.count("\n")) == (1, 1)
-    assert f"--out {tmp_path / 'out'}" in err
+    line = refuse("sample", "a", "--from", trained.layout.root, "--out", tmp_path / "out")
+    assert line.startswith(f"--out {tmp_path / 'out'}: ")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no such folder here")
-def test_a_folder_that_nobody_can_write_in_is_named_before_anything_is_painted(
-    run, trained, monkeypatch
-):
-    monkeypatch.setattr("unclip.painting.notes.paint_rows", None)
-    status, out, err = run("sample", "a", "--from", trained.layout.root, "--out", "/proc")
-    assert (status, out) == (1, "")
-    assert re.fullmatch(r"error: --out /proc: no file can be written there \(.*\); name .*\n", err)
+def test_a_folder_that_nobody_can_write_in_is_named(refuse, trained, unpainted):
+    line = refuse("sample", "a", "--from", trained.layout.root, "--out", "/proc")
+    assert line.startswith("--out /proc: ")
 
 
-def test_a_disk_that_is_full_is_named_before_anything_is_painted(
-    run, trained, tmp_path, monkeypatch
-):
+def test_a_disk_that_is_full_is_named(refuse, trained, tmp_path, monkeypatch, unpainted):
     class Full(io.BytesIO):
         def write(self, _):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **_: Full())
-    status, _, err = run("sample", "a", "--from", trained.layout.root, "--out", tmp_path)
-    assert status == 1
-    assert f"error: --out {tmp_path}: no file can be written there (No space left" in err
+    line = refuse("sample", "a", "--from", trained.layout.root, "--out", tmp_path)
+    assert line.startswith(f"--out {tmp_path}: ")
+    assert os.strerror(errno.ENOSPC) in line
     assert pictures(tmp_path) == []
 
 
@@ -233,7 +167,7 @@ def test_a_file_that_can_not_be_written_after_all_is_one_line(run, trained, tmp_
     status, _, err = run("sample", "a large red circle", *arguments)
     assert status == 1
     (said,) = [line for line in err.splitlines() if not line.startswith("painting")]
-    assert re.fullmatch(r"error: \[Errno \d+\] .*grid\.png'; mend that and run it again", said)
+    assert re.fullmatch(r"error: \[Errno \d+\] .*grid\.png.*", said)
 
 
 def test_a_reader_who_goes_away_brings_no_traceback():
@@ -248,25 +182,17 @@ def test_a_reader_who_goes_away_brings_no_traceback():
 @pytest.mark.parametrize(
     ("prompt", "what"),
     [
-        ("", "is empty"),
-        (" \t ", "is empty"),
-        ("word " * 40, "is 200 bytes; expected at most 62"),
-        ("a\x02b", "is the control character 2"),
-        ("a\x00b", "is the control character 0"),
-        ("\udcff", "half a surrogate pair"),
+        *((" \t ", "empty"), ("word " * 40, "200 bytes"), ("a\x02b", "control character 2")),
+        ("\udcff", "surrogate"),
     ],
-    ids=repr,
+    ids=ascii,
 )
-def test_a_prompt_that_can_not_be_read_is_one_line(run, trained, tmp_path, prompt, what):
-    out_folder = tmp_path / "out"
-    status, out, err = run(
-        "sample", "a circle", prompt, "--from", trained.layout.root, "--out", out_folder
-    )
-    assert (status, out) == (1, "")
-    assert what in err.splitlines()[-1]
-    assert err.splitlines()[-1].startswith("error: caption ")
-    assert "Traceback" not in err
-    assert pictures(out_folder) == []
+def test_a_prompt_that_can_not_be_read_is_one_line(refuse, trained, tmp_path, prompt, what):
+    out = tmp_path / "out"
+    line = refuse("sample", "a circle", prompt, "--from", trained.layout.root, "--out", out)
+    assert line.startswith("caption ")
+    assert what in line
+    assert not out.exists()
 
 
 # Warnings
@@ -277,7 +203,7 @@ def test_words_that_were_never_trained_are_named_beside_some_that_were(run, trai
     status, _, err = run("sample", "a large red hat", *arguments)
     assert status == 0
     (warning,) = [line for line in err.splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: hat: never seen in training")
+    assert warning.startswith("warning: hat: ")
     assert "circle" in warning
 
 
@@ -309,21 +235,16 @@ def test_each_picture_has_a_file_and_the_grid_one_more(painted):
         assert image.size == (16, 16)
 
 
-def test_the_pictures_are_what_the_system_paints(run, painted, trained):
-    import torch
+def test_the_pictures_are_what_the_system_paints(painted, trained):
+    from unclip.painting.loading import load_system
+    from unclip.painting.settings import Settings
 
-    from unclip.core.device import open_machine
-    from unclip.painting.system import Settings, System
-
-    run("--help")  # forgets the precision of other tests
     sample = trained.params.sample.model_copy(update={"steps": 3})
-    system = System.load(trained.layout.models)
-    torch.use_deterministic_algorithms(False)
-    with open_machine(sample.precision).accelerator.autocast():
-        expected = system.paint(["a small blue star"], [8], Settings.of(sample))[0]
+    system = load_system(trained.layout.models)
+    (expected,) = system.paint(["a small blue star"], [8], Settings.of(sample, "cpu"))[0]
     with Image.open(painted / "a-small-blue-star_seed8.png") as image:
         found = np.array(image).transpose(2, 0, 1)
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+    assert np.abs(found.astype(int) - expected).max() <= 2, "but for the rounding of a batch"
 
 
 def test_painting_again_gives_the_same_bytes(run, painted, trained, tmp_path):
@@ -336,12 +257,11 @@ def test_painting_again_gives_the_same_bytes(run, painted, trained, tmp_path):
 def test_pictures_that_replace_others_are_counted_and_the_same_ones_are_not(run, trained, tmp_path):
     arguments = ["--from", trained.layout.root, "--out", tmp_path, "--num", "2", "--steps", "2"]
     said = [
-        run("sample", "a large red circle", *arguments, *more)[1].removesuffix("\n")
+        run("sample", "a large red circle", *arguments, *more)[1]
         for more in ([], [], ["--seed", "2"], ["--guidance", "3"])
     ]
-    usual = f"{tmp_path / 'grid.png'}  and 2 pictures beside it"
-    lost = f"{usual}; earlier ones replaced: 2 (another --out keeps both)"
-    assert said == [usual, usual, usual, lost]
+    assert all(f"{tmp_path / 'grid.png'}  and 2 pictures" in line for line in said)
+    assert ["replaced: 2" in line for line in said] == [False, False, False, True]
 
 
 def test_a_picture_carries_all_that_painted_it(painted, trained):
@@ -397,7 +317,7 @@ def test_what_no_option_says_is_as_in_the_params_beside_the_checkpoints(
     assert found == ["4.5", "1.25"]
 
 
-def test_params_beside_the_checkpoints_that_can_not_be_read_are_one_line(run, trained, tmp_path):
+def test_params_beside_the_checkpoints_that_can_not_be_read_are_named(run, trained, tmp_path):
     (tmp_path / "models").symlink_to(trained.layout.models.resolve())
     (tmp_path / "params.yaml").write_text("sample: {guidance: much}")
     out = tmp_path / "out"

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 from dataclasses import replace
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tiny_params import tiny_params
+from tiny_params import REPO, tiny_params
 from unclip.comparison.sheet import comparison_sheet
 
 from unclip.comparison.experiments import (
     Comparison,
     Experiment,
-    Painted,
     Row,
     figure_rows,
     param_rows,
@@ -26,6 +24,8 @@ from unclip.comparison.experiments import (
 )
 from unclip.comparison.page import comparison_page
 from unclip.config.errors import UserError
+from unclip.painting.painted import Painted
+from unclip.params.loading import load_recipe
 
 
 def experiment(name: str, figures=(), margins=(), **params: str) -> Experiment:
@@ -62,28 +62,23 @@ def test_a_revision_of_older_params_is_read_as_long_as_its_sample_section_fits()
     assert read_experiment("old", "", texts(params), {}).params["data.an_old_key"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        (lambda params: params.pop("sample"), "sample"),
-        (lambda params: params["sample"].pop("steps"), "steps"),
-        (lambda params: params["sample"].update(steps="many"), "steps"),
-        (lambda params: params.update(sample=[1]), "sample"),
-    ],
-    ids=["no section", "no key", "a wrong value", "no mapping"],
-)
-def test_a_sample_section_of_another_version_is_one_line(change, key):
+@pytest.mark.parametrize("section", [None, {"steps": None}, {"steps": "many"}, [1]], ids=str)
+def test_a_sample_section_of_another_version_is_one_line(section):
     params = tiny_params()
-    change(params)
-    with pytest.raises(UserError, match=f"^old: .*{key}") as error:
+    if isinstance(section, dict):
+        params["sample"] |= section
+    elif section is None:
+        del params["sample"]
+    else:
+        params["sample"] = section
+    with pytest.raises(UserError, match=r"^old: .*sample.*$"):
         read_experiment("old", "", texts(params), {})
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"text"'])
 def test_damaged_figures_are_one_line(content):
     files = texts(tiny_params()) | {"metrics/headline.json": content}
-    with pytest.raises(UserError, match=r"^a: metrics/headline.json: "):
+    with pytest.raises(UserError, match=r"^a: metrics/headline.json: is damaged"):
         read_experiment("a", "", files, {})
 
 
@@ -120,7 +115,7 @@ def test_a_figure_stands_out_where_it_is_better_than_all_beyond_both_margins(
     assert figure_rows(experiments)[0].best == best
 
 
-def test_nothing_stands_out_where_data_sets_differ_or_a_figure_or_margin_is_missing():
+def test_nothing_stands_out_among_figures_of_different_data_sets_or_where_one_is_missing():
     margins = {"joint_accuracy": 0.01}
     first, second = (
         experiment(name, {"joint_accuracy": v}, margins) for name, v in (("a", 0.9), ("b", 0.1))
@@ -129,8 +124,19 @@ def test_nothing_stands_out_where_data_sets_differ_or_a_figure_or_margin_is_miss
     other = experiment("b", {"joint_accuracy": 0.1}, margins, data__dataset="fashion_mnist")
     assert figure_rows([first, other])[0].best is None
     assert figure_rows([first, second, experiment("c")])[0].best is None
-    without = experiment("b", {"joint_accuracy": 0.1})
-    assert figure_rows([first, without])[0].best is None
+
+
+@pytest.mark.parametrize("with_margin", [[], [0], [1]])
+def test_a_figure_without_a_margin_does_not_stand_out_however_different(with_margin):
+    experiments = [
+        experiment(
+            str(value),
+            {"zero_shot_accuracy": value},
+            {"zero_shot_accuracy": 0.01} if index in with_margin else {},
+        )
+        for index, value in enumerate((0.9, 0.1))
+    ]
+    assert figure_rows(experiments)[0].best is None
 
 
 def test_only_params_that_differ_are_shown():
@@ -148,7 +154,8 @@ def test_only_params_that_differ_are_shown():
 def painted(num: int, size: int, channels: int, seed: int) -> Painted:
     draws = np.random.default_rng(seed)
     pictures = draws.integers(0, 256, (num, channels, size, size), dtype=np.uint8)
-    return Painted(pictures, [{"prompt": "p", "seed": str(i), "index": str(i)} for i in range(num)])
+    notes = [{"prompt": "p", "seed": str(i), "index": str(i)} for i in range(num)]
+    return Painted(pictures, notes, {})
 
 
 @pytest.fixture
@@ -184,7 +191,7 @@ def test_the_sheet_holds_every_picture_enlarged_without_blur(comparison):
     sheet = np.asarray(comparison_sheet(comparison))
     cells = [cell for row in comparison.painted for cell in row if cell is not None]
     for cell in cells:
-        for picture in cell.pictures:
+        for picture in cell.images:
             size = picture.shape[-1]
             scales = range(1, 160 // size + 1)
             assert any(holds(sheet, blocks(picture, scale)) for scale in reversed(scales))
@@ -192,7 +199,6 @@ def test_the_sheet_holds_every_picture_enlarged_without_blur(comparison):
 
 def test_more_experiments_make_a_wider_sheet_and_nothing_is_cut(comparison):
     narrow = comparison_sheet(comparison)
-    assert narrow.tobytes() == comparison_sheet(comparison).tobytes()
     wide = comparison_sheet(
         replace(
             comparison,
@@ -206,6 +212,11 @@ def test_more_experiments_make_a_wider_sheet_and_nothing_is_cut(comparison):
     edge = np.asarray(wide)
     assert (edge[:, -20:] == edge[0, -1]).all()
     assert (edge[-10:] == edge[0, -1]).all()
+
+
+def test_the_same_comparison_gives_the_same_sheet(comparison):
+    first, second = comparison_sheet(comparison), comparison_sheet(comparison)
+    assert first.tobytes() == second.tobytes()
 
 
 class Page(HTMLParser):
@@ -243,7 +254,7 @@ def test_the_page_needs_nothing_beside_it(comparison):
 def test_the_page_holds_every_picture_with_its_note(comparison):
     sources = Page(comparison_page(comparison, "")).sources
     cells = [cell for row in comparison.painted for cell in row if cell is not None]
-    wanted = [pair for cell in cells for pair in zip(cell.pictures, cell.notes, strict=True)]
+    wanted = [pair for cell in cells for pair in cell]
     assert len(sources) == len(wanted) == 10
     for source, (picture, note) in zip(sources, wanted, strict=True):
         with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
@@ -270,31 +281,20 @@ def test_the_page_says_what_the_table_says_and_escapes_it(comparison):
 # The command
 
 
-@pytest.fixture
-def run(run):
-    """Runs `python cli.py compare …` in this process; gives its status, stdout and stderr."""
-    return partial(run, "compare")
-
-
 @pytest.mark.parametrize("revs", [["workspace"], ["a", "b", "a"]], ids=" ".join)
-def test_fewer_than_two_different_revisions_are_refused(run, revs):
-    status, out, err = run(*revs)
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"error: {' '.join(revs)}: ")
+def test_fewer_than_two_different_revisions_are_refused(refuse, revs):
+    assert "two or more different revisions" in refuse("compare", *revs)
 
 
-def test_a_revision_that_is_not_there_is_named(run, monkeypatch, tmp_path, trained):
+def test_a_revision_that_is_not_there_is_named(refuse, monkeypatch, tmp_path, trained):
     monkeypatch.chdir(trained.layout.root)
-    status, out, err = run("workspace", "no-such-experiment", "--out", tmp_path)
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("error: no-such-experiment: ")
+    line = refuse("compare", "workspace", "no-such-experiment", "--out", tmp_path)
+    assert line.startswith("no-such-experiment: ")
 
 
-def test_a_folder_without_params_is_one_line(run, monkeypatch, tmp_path):
+def test_a_folder_without_params_is_one_line(refuse, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    status, out, err = run("workspace", "other")
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("error: workspace: has no params.yaml")
+    assert refuse("compare", "workspace", "other").startswith("workspace: has no params.yaml")
     assert not list(Path().iterdir())
 
 
@@ -304,47 +304,46 @@ def test_a_folder_without_params_is_one_line(run, monkeypatch, tmp_path):
 @pytest.fixture
 def paint(monkeypatch, on_cpu):
     """Compares systems that learned nothing, an experiment each; gives what is shown."""
+    from unclip.api import UnCLIP
     from unclip.commands import compare
-    from unclip.core.device import open_machine
 
     def paint_all(systems, experiments, prompts=()):
-        import torch
-        from workspace import forget_accelerator
-
-        forget_accelerator()
-        machine = open_machine("fp32")
-        monkeypatch.setattr(compare, "_open", lambda _: (systems, machine))
-        try:
-            return compare._paint(experiments, list(prompts))
-        finally:
-            torch.use_deterministic_algorithms(False)
-            forget_accelerator()
+        recipe = load_recipe(REPO / "params.yaml")
+        opened = {
+            experiment.name: UnCLIP(system, recipe.model_copy(update={"sample": experiment.sample}))
+            for system, experiment in zip(systems, experiments, strict=True)
+        }
+        monkeypatch.setattr(compare, "_open", lambda experiment: opened[experiment.name])
+        return compare._paint(experiments, prompts, NUM, SEED)
 
     return paint_all
 
 
+NUM, SEED = 2, 5
+
+
 def of_sample(name: str, **changes) -> Experiment:
     texts = {"params.yaml": yaml.safe_dump(tiny_params())}
-    return read_experiment(name, "", texts, {"num_per_prompt": 2, "seed": 5} | changes)
+    return read_experiment(name, "", texts, {"precision": "fp32"} | changes)
 
 
 def test_each_experiment_paints_the_same_prompts_and_seeds_in_its_own_way(paint):
     from systems import random_system
 
-    from unclip.painting.system import Settings
+    from unclip.painting.settings import Settings
 
     first, second = of_sample("a"), of_sample("b", guidance=7.0, prior_steps=2)
     system, prompts = random_system(), ["a red circle", "a blue star"]
     found = paint([system, system], [first, second], prompts)
     for column, experiment_ in enumerate((first, second)):
+        settings = Settings.of(experiment_.sample, "cpu")
+        expected = system.paint(prompts, [5, 6], settings)
         for row, prompt in enumerate(prompts):
             cell = found.painted[row][column]
-            settings = Settings.of(experiment_.sample)
-            expected = system.paint([prompt] * 2, [5, 6], settings).astype(int)
-            assert np.abs(cell.pictures.astype(int) - expected).max() <= 1  # rounding
+            assert np.array_equal(cell.images, expected[row])
             assert [note["seed"] for note in cell.notes] == ["5", "6"]
             assert {note["prompt"] for note in cell.notes} == {prompt}
-    assert not np.array_equal(found.painted[0][0].pictures, found.painted[0][1].pictures)
+    assert not np.array_equal(found.painted[0][0].images, found.painted[0][1].images)
 
 
 def test_the_notes_paint_the_pictures_again(paint):
@@ -354,23 +353,55 @@ def test_the_notes_paint_the_pictures_again(paint):
 
     system = random_system()
     found = paint([system, system], [of_sample("a"), of_sample("b", steps=2)])
-    for row in found.painted:
-        for cell in row:
-            for picture, note in zip(cell.pictures, cell.notes, strict=True):
-                assert np.array_equal(repaint(system, note), picture)
+    for cell in (cell for row in found.painted for cell in row):
+        for picture, note in cell:
+            assert np.array_equal(repaint(system, note), picture)
+
+
+def test_of_different_precisions_all_are_painted_in_one(paint):
+    from systems import random_system
+
+    system = random_system()
+    experiments = [of_sample("a", precision="fp32"), of_sample("b", precision="bf16")]
+    found = paint([system, system], experiments)
+    notes = [note for row in found.painted for cell in row for note in cell.notes]
+    assert {note["precision"] for note in notes} == {"fp32"}
+    assert any("precisions differ" in remark for remark in found.remarks)
 
 
 def test_of_different_data_sets_each_paints_its_own_prompts_unless_some_are_chosen(paint):
     from systems import random_system
 
-    ours, theirs = random_system(), random_system()
-    theirs.prompts = ["a blue star", "an image of a bag"]
+    ours = random_system()
+    theirs = replace(ours, prompts=["a blue star", "an image of a bag"])
     other = of_sample("b")
     other = replace(other, params=other.params | {"data.dataset": "fashion_mnist"})
     found = paint([ours, theirs], [of_sample("a"), other])
     assert found.prompts == ["a red circle", "a blue star", "an image of a bag"]
     empty = [[cell is None for cell in row] for row in found.painted]
     assert empty == [[False, True], [False, False], [True, False]]
-    assert any("learned different data sets" in remark for remark in found.remarks)
+    assert any("different data sets" in remark for remark in found.remarks)
     chosen = paint([ours, theirs], [of_sample("a"), other], ["a red circle"])
     assert [cell is None for row in chosen.painted for cell in row] == [False, False]
+
+
+def test_two_revisions_become_a_sheet_and_a_page_that_say_how(run, monkeypatch, tmp_path, trained):
+    """The workspace twice, once by a name that DVC would know."""
+    from unclip.commands import compare
+
+    monkeypatch.chdir(trained.layout.root)
+    monkeypatch.setattr(
+        "unclip.provenance.dvc_history.read_files",
+        lambda rev, paths: ("", {"params.yaml": Path("params.yaml").read_text()}),
+    )
+    opened = compare._open(of_sample("workspace"))
+    monkeypatch.setattr(compare, "_open", lambda experiment: opened)
+    words = ["workspace", "again", "--prompt", "a large red circle", "--num", "1", "--seed", "4"]
+    status, out, _ = run("compare", *words, "--out", tmp_path)
+    assert (status, out.split()) == (0, [f"{tmp_path}/comparison.{x}" for x in ("png", "html")])
+    again = "python cli.py compare workspace again --prompt 'a large red circle' --num 1 --seed 4"
+    with Image.open(tmp_path / "comparison.png") as sheet:
+        assert sheet.text == {"command": again}
+    page = Page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
+    assert again in page.texts
+    assert len(page.sources) == 2

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_params import REPO
-from workspace import SECTIONS, Workspace
+from dag import REPO
+from workspace import Workspace
 
 STATUS = Path("/proc/self/status")
 pytestmark = [
@@ -21,14 +21,6 @@ pytestmark = [
 ]
 FEW, MANY = 10_000, 400_000  # pictures
 STAGES = ("prepare", "train_clip", "train_prior")
-RUN = """
-from stages import {stage}
-from unclip.config.layout import Layout
-from unclip.params.loading import load_params
-
-params = load_params(Layout().params)
-{stage}.run(Layout(), *(getattr(params, section) for section in {sections}))
-"""
 
 
 def anonymous_memory(process: int) -> int:
@@ -43,10 +35,8 @@ def anonymous_memory(process: int) -> int:
 def peak_memory(stage: str, folder: Path) -> int:
     """The most anonymous memory, in KiB, that a stage is seen to hold while it runs in a folder."""
     environment = {"PYTHONPATH": str(REPO), "UNCLIP_TRACKING": "off", "UNCLIP_DEVICE": "cpu"}
-    code = RUN.format(stage=stage, sections=SECTIONS[stage].split())
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=folder, env=os.environ | environment
-    ) as child:
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    with subprocess.Popen(command, cwd=folder, env=os.environ | environment) as child:
         peak = 0
         while child.poll() is None:
             peak = max(peak, anonymous_memory(child.pid))
@@ -62,8 +52,9 @@ def peaks(tmp_path_factory) -> dict[str, list[int]]:
     for count in (FEW, MANY):
         folder = tmp_path_factory.mktemp(f"{count}_pictures")
         shapes = {"num_objects": 1, "num_train": count, "num_test": 300, "num_judge": 300}
-        sections = {"data": {"image_size": 8, "shapes": shapes}, "clip": {"embed_dim": 64}}
-        Workspace.at(folder, **sections)
+        data = {"image_size": 8, "shapes": shapes}
+        Workspace.at(folder, data=data, clip={"embed_dim": 64})
+        shutil.copy(REPO / "dvc.yaml", folder)
         for stage in STAGES:
             found[stage].append(peak_memory(stage, folder))
         shutil.rmtree(folder / "data")

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from workspace import PICTURES, SECTIONS, Workspace
+from dag import STAGES
+from workspace import PICTURES, Workspace
 
 from unclip.data.prepared import Prepared
 from unclip.painting.judged import judged_captions
@@ -20,7 +21,7 @@ def judged(tmp_path_factory) -> Workspace:
         patch.setenv("UNCLIP_DEVICE", "cpu")
         shapes = {"shapes": PICTURES | {"num_objects": 2}}
         workspace = Workspace.at(tmp_path_factory.mktemp("two"), data=shapes)
-        return workspace.run(*(stage for stage in SECTIONS if stage != "sweep"))
+        return workspace.run(*(stage for stage in STAGES if stage != "report"))
 
 
 def figures(workspace: Workspace) -> dict:

@@ -7,22 +7,14 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
+from dag import STAGES
 from tiny_params import tiny_params, write_params
 
 from unclip.config.layout import Layout
 from unclip.params.loading import validate_params
 from unclip.params.sections import Params
+from unclip.running.stage import handed
 
-SECTIONS = {
-    "prepare": "clip data",
-    "train_clip": "clip",
-    "train_prior": "prior",
-    "train_decoder": "decoder",
-    "train_judge": "judge",
-    "sample": "sample",
-    "paint_controls": "sample",
-    "evaluate": "evaluate",
-}
 PICTURES = {"num_objects": 1, "num_train": 240, "num_test": 120, "num_judge": 120}
 
 
@@ -63,8 +55,7 @@ class Workspace:
         for stage in stages:
             forget_accelerator()
             module = importlib.import_module(f"stages.{stage}")
-            sections = {name: getattr(self.params, name) for name in SECTIONS[stage].split()}
-            module.run(self.layout, **sections)
+            module.run(self.layout, **handed(self.params, STAGES[stage]["params"]))
         forget_accelerator()
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)

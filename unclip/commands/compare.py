@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +91,7 @@ def _paint(
     experiments: "Sequence[Experiment]", asked: Sequence[str], num: int, seed: int
 ) -> "Comparison":
     from unclip.commands.common import check_prompts
-    from unclip.comparison.experiments import Comparison, Painted, figure_rows, param_rows
+    from unclip.comparison.experiments import Comparison, figure_rows, param_rows
     from unclip.core.device import resolve_precision
     from unclip.running.progress import progress
 
@@ -105,7 +106,12 @@ def _paint(
             painted = unclip.sample(prompts, num, seed, precision=precision, progress=bar.advance)
             rows = [painted.notes[i : i + num] for i in range(0, len(painted.notes), num)]
             named = zip(prompts, painted.images, rows, strict=True)
-            columns.append({prompt: Painted(images, notes) for prompt, images, notes in named})
+            columns.append(
+                {
+                    prompt: replace(painted, images=some, notes=notes)
+                    for prompt, some, notes in named
+                }
+            )
     shown = list(dict.fromkeys(prompt for prompts in own for prompt in prompts))
     return Comparison(
         list(experiments),

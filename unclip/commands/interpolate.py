@@ -46,31 +46,22 @@ def interpolate(
     from unclip.pictures.files import names_picture, picture_size
     from unclip.running.progress import progress
 
-    files = [Path(word) if names_picture(word) else None for word in (start, end)]
-    for file in files:
-        if file is not None:
-            picture_size(file)  # a wrong file is told before torch is loaded
+    ends = (start, end)
+    files = {word: Path(word) for word in ends if names_picture(word)}
+    for file in files.values():
+        picture_size(file)  # a wrong file is told before torch is loaded
     unclip = open_unclip(rev, source)
     from unclip.commands.ways import save_way
     from unclip.painting.sources import read_source
 
-    prompts = [word for word, file in zip((start, end), files, strict=True) if file is None]
-    check_prompts(prompts, unclip.system)
-    given = [None if file is None else read_source(file, unclip.system) for file in files]
+    check_prompts([word for word in ends if word not in files], unclip.system)
+    given = [read_source(files[word], unclip.system) if word in files else None for word in ends]
     make_folder(out)
+    chosen = {"guidance": guidance, "prior_guidance": prior_guidance, "steps": steps}
     with progress("painting", frames) as bar:
         painted = unclip.interpolate(
-            start,
-            end,
-            frames,
-            seed,
-            invert=invert,
-            noise=noise,
-            guidance=guidance,
-            prior_guidance=prior_guidance,
-            steps=steps,
-            progress=bar.advance,
+            start, end, frames, seed, invert=invert, noise=noise, progress=bar.advance, **chosen
         )
-    names = slugs([Path(word).stem if names_picture(word) else word for word in (start, end)])
+    names = slugs([files[word].stem if word in files else word for word in ends])
     sheet, replaced = save_way(painted, out, f"interpolate_{names[0]}_{names[1]}", given)
     say_where(sheet, frames, replaced)

@@ -11,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from unclip.config.errors import UserError
-from unclip.tracking.address import EXPERIMENTS
-from unclip.tracking.lineage import Lineage, find_lineage
-from unclip.tracking.store import STAGES, Run, TrackingError
 
 if TYPE_CHECKING:
     from unclip.provenance.search import Network
     from unclip.provenance.tracing import Traced
+    from unclip.tracking.lineage import Lineage
+    from unclip.tracking.store import Run
 
 MOST_REVISIONS = 3  # of one network that are named
 HASH = 12  # characters of a commit
@@ -102,7 +101,10 @@ def _print_note(console: Console, traced: "Traced") -> None:
     _print_rows(console, str(traced.path), rows | describe_note(traced.text))
 
 
-def _ask_mlflow(console: Console, hashes: Mapping[str, str]) -> Lineage:
+def _ask_mlflow(console: Console, hashes: Mapping[str, str]) -> "Lineage":
+    from unclip.tracking.lineage import Lineage, find_lineage
+    from unclip.tracking.store import TrackingError
+
     try:
         return find_lineage(hashes)
     except TrackingError as error:
@@ -110,7 +112,9 @@ def _ask_mlflow(console: Console, hashes: Mapping[str, str]) -> Lineage:
         return Lineage({}, [])
 
 
-def _print_network(console: Console, network: "Network", training: Run | None) -> None:
+def _print_network(console: Console, network: "Network", training: "Run | None") -> None:
+    from unclip.tracking.store import STAGES
+
     where = "not on this machine"
     if network.folder is not None:
         where = str(network.folder)
@@ -129,7 +133,9 @@ def _print_network(console: Console, network: "Network", training: Run | None) -
     _print_rows(console, network.kind, rows)
 
 
-def _print_record(console: Console, record: Run) -> None:
+def _print_record(console: Console, record: "Run") -> None:
+    from unclip.tracking.address import EXPERIMENTS
+
     data = {k.removeprefix("data."): v for k, v in record.params.items() if k.startswith("data.")}
     name = data.pop("dataset", "")
     rows = {
@@ -140,11 +146,11 @@ def _print_record(console: Console, record: Run) -> None:
     _print_rows(console, f"experiment {_name_of(record)}", rows)
 
 
-def _name_of(run: Run) -> str:
+def _name_of(run: "Run") -> str:
     return run.tags.get("mlflow.runName", run.id)
 
 
-def _commit_of(run: Run) -> dict[str, str]:
+def _commit_of(run: "Run") -> dict[str, str]:
     """Returns the commit that a run started from, and the DVC experiment that it was part of."""
     commit, code = run.tags.get("commit", ""), run.tags.get("code", "")
     rows = {"commit": " ".join(filter(None, [commit[:HASH], code]))} if commit else {}

@@ -45,6 +45,7 @@ def vary(
     from unclip.pictures.png import save_png
     from unclip.pictures.sheets import strip
 
+    given = read_source(picture, unclip.system)
     make_folder(out)
     num = num or unclip.recipe.sample.num_per_prompt
     with progress("painting", num) as bar:
@@ -62,6 +63,6 @@ def vary(
     seeds = [note["seed"] for note in painted.notes]
     replaced = painted.save(out, [f"{name}_seed{seed}" for seed in seeds])
     label, above = painted.sheet_note["description"], [f"seed {seed}" for seed in seeds]
-    sheet = strip(painted.images, label, above, (read_source(picture, unclip.system), None))
+    sheet = strip(painted.images, label, above, (given, None))
     save_png(sheet, out / f"{name}.png", painted.sheet_note)
     say_where(out / f"{name}.png", num, replaced)

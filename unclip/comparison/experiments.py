@@ -4,16 +4,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from unclip.config.errors import UserError
 from unclip.config.strict import checked
 from unclip.config.yaml12 import load_yaml
 from unclip.params.sections import SampleParams
 from unclip.tracking.workspace import flatten
+
+if TYPE_CHECKING:
+    from unclip.painting.painted import Painted
 
 PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"
 NONE = "–"  # where an experiment has no such value
@@ -55,14 +57,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Painted:
-    """What one experiment painted of one prompt."""
-
-    pictures: npt.NDArray[np.uint8]  # (N, C, H, W), one for each seed
-    notes: list[dict[str, str]]  # of each, what its PNG carries
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All that is shown of E experiments."""
 
@@ -70,7 +64,7 @@ class Comparison:
     figures: list[Row]
     params: list[Row]  # those in which they differ
     prompts: list[str]
-    painted: list[list[Painted | None]]  # for each prompt E; None where one does not know it
+    painted: "list[list[Painted | None]]"  # for each prompt E; None where one does not know it
     remarks: list[str] = field(default_factory=list)  # sentences that a reader needs
 
 

@@ -2,12 +2,16 @@
 
 import base64
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from unclip.comparison.experiments import Comparison, Painted, Row
+from unclip.comparison.experiments import Comparison, Row
 from unclip.pictures.png import as_image, encode_png
+
+if TYPE_CHECKING:
+    from unclip.painting.painted import Painted
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fafaf7; --ink: #1f2328; --muted: #6e7074;
@@ -89,13 +93,13 @@ def _section(title: str, rows: list[Row], width: int) -> list[str]:
     return lines
 
 
-def _pictures(painted: Painted | None) -> str:
+def _pictures(painted: "Painted | None") -> str:
     if painted is None:
         return ""
     pictures = "".join(
         f'<img src="{_data_uri(picture, note)}" alt="{escape(note["prompt"])}, '
         f'seed {note["seed"]}" title="seed {note["seed"]}">'
-        for picture, note in zip(painted.pictures, painted.notes, strict=True)
+        for picture, note in painted
     )
     return f"<div>{pictures}</div>"
 

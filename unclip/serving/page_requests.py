@@ -33,7 +33,7 @@ Way = Annotated[int, Field(ge=3, le=MOST_PICTURES)]
 Shown = list[dict[str, str]]  # of each picture its `png` in base64 and its `caption`
 
 
-class Paint(Strict):
+class PaintRequest(Strict):
     """Pictures of a prompt."""
 
     prompt: str
@@ -43,7 +43,7 @@ class Paint(Strict):
     steps: Steps
 
 
-class Vary(Strict):
+class VaryRequest(Strict):
     """Pictures that show what a picture shows; `own_noise` keeps how it is laid out."""
 
     picture: str
@@ -61,7 +61,7 @@ class End(Strict):
     picture: str | None = None
 
 
-class Interpolate(Strict):
+class InterpolateRequest(Strict):
     """The way from one picture or prompt to another."""
 
     start: End
@@ -73,7 +73,7 @@ class Interpolate(Strict):
     own_noise: bool
 
 
-class Trajectory(Strict):
+class TrajectoryRequest(Strict):
     """The way from noise to a picture of a prompt."""
 
     prompt: str
@@ -82,7 +82,7 @@ class Trajectory(Strict):
     steps: Steps
 
 
-Request = TypeVar("Request", Paint, Vary, Interpolate, Trajectory)
+Request = TypeVar("Request", PaintRequest, VaryRequest, InterpolateRequest, TrajectoryRequest)
 
 
 class PageRequests:
@@ -105,7 +105,7 @@ class PageRequests:
             "checkpoints": system.hashes,
             "most_pictures": MOST_PICTURES,
             "most_steps": min(MOST_STEPS, system.decoder_diffusion.num_timesteps),
-            "most_guidance": Paint.model_json_schema()["properties"]["guidance"]["maximum"],
+            "most_guidance": PaintRequest.model_json_schema()["properties"]["guidance"]["maximum"],
             "most_seed": MOST_SEED,
             "seed": str(sample.seed),  # may be more than that, and is shown as it is
             "guidance": sample.guidance,
@@ -113,12 +113,12 @@ class PageRequests:
         }
 
     def paint(self, raw: Any) -> Shown:
-        """Returns the pictures that a `Paint` asks for.
+        """Returns the pictures that a `PaintRequest` asks for.
 
         Raises:
             UserError: a value is missing, unknown or out of bounds, or the prompt cannot be read.
         """
-        asked = _read(Paint, raw)
+        asked = _read(PaintRequest, raw)
         with self._painting:
             painted = self.unclip.sample(
                 asked.prompt, asked.num, asked.seed, guidance=asked.guidance, steps=asked.steps
@@ -126,12 +126,12 @@ class PageRequests:
         return _with_seeds(painted)
 
     def vary(self, raw: Any) -> Shown:
-        """Returns the pictures that a `Vary` asks for (unCLIP §3.1).
+        """Returns the pictures that a `VaryRequest` asks for (unCLIP §3.1).
 
         Raises:
             UserError: as `paint`, or the picture cannot be read.
         """
-        asked = _read(Vary, raw)
+        asked = _read(VaryRequest, raw)
         picture = self._picture(asked.picture)
         with self._painting:
             painted = self.unclip.vary(
@@ -140,12 +140,12 @@ class PageRequests:
         return _with_seeds(painted)
 
     def interpolate(self, raw: Any) -> Shown:
-        """Returns the pictures that an `Interpolate` asks for (unCLIP §3.2).
+        """Returns the pictures that an `InterpolateRequest` asks for (unCLIP §3.2).
 
         Raises:
             UserError: as `vary`, or an end is neither a prompt nor a picture.
         """
-        asked = _read(Interpolate, raw)
+        asked = _read(InterpolateRequest, raw)
         start, end = self._end("start", asked.start), self._end("end", asked.end)
         invert = asked.own_noise and not (isinstance(start, str) and isinstance(end, str))
         with self._painting:
@@ -159,12 +159,12 @@ class PageRequests:
         ]
 
     def trajectory(self, raw: Any) -> Shown:
-        """Returns moments of the reverse diffusion that a `Trajectory` asks for, noise first.
+        """Returns the moments of reverse diffusion a `TrajectoryRequest` asks for, noise first.
 
         Raises:
             UserError: as `paint`.
         """
-        asked = _read(Trajectory, raw)
+        asked = _read(TrajectoryRequest, raw)
         with self._painting:
             way = self.unclip.trajectory(
                 asked.prompt, asked.seed, asked.steps, guidance=asked.guidance
@@ -178,7 +178,7 @@ class PageRequests:
             for row, text in zip(rows, notes, strict=True)
         ]
 
-    def _options(self, asked: Vary | Interpolate) -> dict[str, Any]:
+    def _options(self, asked: VaryRequest | InterpolateRequest) -> dict[str, Any]:
         """Returns options of the sample section; noise of its own has steps and guidance too."""
         if asked.own_noise:
             most = self.unclip.system.decoder_diffusion.num_timesteps
