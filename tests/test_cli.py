@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -45,11 +44,9 @@ def test_help_of_a_verb_has_an_example_and_the_options_that_all_share(run, verb)
         assert option in out
 
 
-def test_the_samplers_that_can_be_chosen_are_those_of_params_and_of_the_library(run):
+def test_the_samplers_that_can_be_chosen_are_those_of_the_library(run):
     from unclip.diffusion.samplers import SAMPLERS
-    from unclip.params.sections import Sampler
 
-    assert list(get_args(Sampler)) == list(SAMPLERS)
     for verb in ("sample", "trajectory"):
         assert "|".join(SAMPLERS) in " ".join(run(verb, "--help")[1].split())
 
@@ -384,4 +381,4 @@ def test_profile_before_anything_is_prepared_is_one_line(run, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     status, _, err = run("profile", "train_clip")
     assert status == 1
-    assert re.fullmatch(r"error: .*dataset\.json: is missing; run `dvc repro prepare`\n", err)
+    assert re.fullmatch(r"error: .*dataset\.json: is missing; `dvc repro .*prepare`.*\n", err)

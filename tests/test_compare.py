@@ -1,4 +1,4 @@
-"""`python cli.py compare`: what is read, what stands out, the sheet and the page."""
+"""`python cli.py compare`: what is read, what stands out, the page."""
 
 import base64
 import io
@@ -12,7 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 from tiny_params import REPO, tiny_params
-from unclip.comparison.sheet import comparison_sheet
 
 from unclip.comparison.experiments import (
     Comparison,
@@ -57,7 +56,7 @@ def test_an_experiment_is_read_from_its_files():
 
 def test_a_revision_of_older_params_is_read_as_long_as_its_sample_section_fits():
     params = tiny_params()
-    del params["sweep"]
+    del params["evaluate"]
     params["data"]["an_old_key"] = 1
     assert read_experiment("old", "", texts(params), {}).params["data.an_old_key"] == "1"
 
@@ -148,7 +147,7 @@ def test_only_params_that_differ_are_shown():
     ]
 
 
-# The sheet and the page
+# The page
 
 
 def painted(num: int, size: int, channels: int, seed: int) -> Painted:
@@ -172,51 +171,6 @@ def comparison() -> Comparison:
     prompts = ["a <b>large</b> circle & more", "a small blue star " * 6]
     figures, params = figure_rows(experiments), param_rows(experiments)
     return Comparison(experiments, figures, params, prompts, cells, ["One remark."])
-
-
-def blocks(picture: np.ndarray, scale: int) -> np.ndarray:
-    """(C, H, W) as the RGB pixels of an enlargement without blur, by another way than ours."""
-    rgb = np.stack([picture[0], picture[len(picture) // 2], picture[-1]], axis=-1)
-    return np.kron(rgb, np.ones((scale, scale, 1), np.uint8))
-
-
-def holds(sheet: np.ndarray, part: np.ndarray) -> bool:
-    """Whether a picture stands somewhere on a sheet, pixel for pixel."""
-    height, width = part.shape[:2]
-    starts = np.argwhere((sheet[: -height + 1, : -width + 1] == part[0, 0]).all(axis=-1))
-    return any((sheet[y : y + height, x : x + width] == part).all() for y, x in starts)
-
-
-def test_the_sheet_holds_every_picture_enlarged_without_blur(comparison):
-    sheet = np.asarray(comparison_sheet(comparison))
-    cells = [cell for row in comparison.painted for cell in row if cell is not None]
-    for cell in cells:
-        for picture in cell.images:
-            size = picture.shape[-1]
-            scales = range(1, 160 // size + 1)
-            assert any(holds(sheet, blocks(picture, scale)) for scale in reversed(scales))
-
-
-def test_more_experiments_make_a_wider_sheet_and_nothing_is_cut(comparison):
-    narrow = comparison_sheet(comparison)
-    wide = comparison_sheet(
-        replace(
-            comparison,
-            experiments=comparison.experiments * 3,
-            figures=[Row(r.label, r.cells * 3) for r in comparison.figures],
-            params=[Row(r.label, r.cells * 3) for r in comparison.params],
-            painted=[row * 3 for row in comparison.painted],
-        )
-    )
-    assert narrow.width <= 1600 < wide.width
-    edge = np.asarray(wide)
-    assert (edge[:, -20:] == edge[0, -1]).all()
-    assert (edge[-10:] == edge[0, -1]).all()
-
-
-def test_the_same_comparison_gives_the_same_sheet(comparison):
-    first, second = comparison_sheet(comparison), comparison_sheet(comparison)
-    assert first.tobytes() == second.tobytes()
 
 
 class Page(HTMLParser):
@@ -385,23 +339,21 @@ def test_of_different_data_sets_each_paints_its_own_prompts_unless_some_are_chos
     assert [cell is None for row in chosen.painted for cell in row] == [False, False]
 
 
-def test_two_revisions_become_a_sheet_and_a_page_that_say_how(run, monkeypatch, tmp_path, trained):
+def test_two_revisions_become_a_page_that_says_how(run, monkeypatch, tmp_path, trained):
     """The workspace twice, once by a name that DVC would know."""
     from unclip.commands import compare
 
     monkeypatch.chdir(trained.layout.root)
     monkeypatch.setattr(
-        "unclip.provenance.dvc_history.read_files",
+        "unclip.provenance.revisions.read_files",
         lambda rev, paths: ("", {"params.yaml": Path("params.yaml").read_text()}),
     )
     opened = compare._open(of_sample("workspace"))
     monkeypatch.setattr(compare, "_open", lambda experiment: opened)
     words = ["workspace", "again", "--prompt", "a large red circle", "--num", "1", "--seed", "4"]
     status, out, _ = run("compare", *words, "--out", tmp_path)
-    assert (status, out.split()) == (0, [f"{tmp_path}/comparison.{x}" for x in ("png", "html")])
+    assert (status, out.split()) == (0, [f"{tmp_path}/comparison.html"])
     again = "python cli.py compare workspace again --prompt 'a large red circle' --num 1 --seed 4"
-    with Image.open(tmp_path / "comparison.png") as sheet:
-        assert sheet.text == {"command": again}
     page = Page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
     assert again in page.texts
     assert len(page.sources) == 2

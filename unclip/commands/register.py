@@ -18,7 +18,7 @@ from unclip.config.settings import REPOSITORY
 PACKAGE = REPOSITORY / "unclip"
 # What painting imports beside Python's own library.
 REQUIREMENTS = (
-    *("accelerate", "mlflow", "numpy", "pillow", "psutil", "pydantic", "pyyaml"),
+    *("accelerate", "joblib", "mlflow", "numpy", "pillow", "pydantic", "pyyaml"),
     *("safetensors", "torch"),
 )
 USAGE = """\

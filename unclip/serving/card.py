@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unclip.config.errors import reading
 from unclip.config.layout import KINDS, Layout
 from unclip.core.artifacts import WEIGHTS, load_artifact, weights_hash
 from unclip.params.loading import load_params
@@ -98,7 +99,8 @@ def _figures(path: Path, is_half: bool) -> str:
     """Returns how good it is; in half precision the weights were better when judged."""
     if not path.exists():
         return "Nobody has judged what it paints: `dvc repro` does."
-    figures = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "evaluate"):
+        figures = json.loads(path.read_text(encoding="utf-8"))
     return FIGURES_TEXT.format(
         count=figures.get("num_samples", "some"),
         rounded=", before the weights were rounded to half precision" if is_half else "",
