@@ -355,3 +355,23 @@ def test_file_names_are_distinct_and_short_whatever_the_prompts():
 def test_a_grey_picture_has_one_channel():
     assert as_image(np.zeros((1, 4, 4), np.uint8)).mode == "L"
     assert as_image(np.zeros((3, 4, 4), np.uint8)).mode == "RGB"
+
+
+# sweep
+
+
+def test_sweep_writes_tables_plots_and_grids(run, trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(trained.layout.root)
+    options = ["--num", "10", "--guidance", "1", "--guidance", "2", "--steps", "2"]
+    status, out, err = run("sweep", *options, "--out", tmp_path)
+    assert status == 0, err
+    assert str(tmp_path) in out
+    kinds = ("{}.png", "{}.csv", "{}_grid.png")
+    made = [kind.format(name) for name in ("guidance", "steps") for kind in kinds]
+    assert pictures(tmp_path) == sorted(made)
+
+
+def test_sweep_in_a_folder_without_networks_is_one_line(refuse, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "nothing is trained" in refuse("sweep")
+    assert pictures(tmp_path) == []
