@@ -71,8 +71,11 @@ def run(monkeypatch, capsys, on_cpu):
     """Runs `python cli.py …` in this process; gives its status, stdout and stderr."""
 
     def run_cli(*arguments):
+        from workspace import forget_accelerator
+
         import cli
 
+        forget_accelerator()
         monkeypatch.setenv("COLUMNS", "160")
         monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
         try:

@@ -21,6 +21,14 @@ pytestmark = [
 ]
 FEW, MANY = 10_000, 400_000  # pictures
 STAGES = ("prepare", "train_clip", "train_prior")
+RUN = """
+import sys
+from unclip.config.layout import Layout
+from unclip.params.loading import load_params
+from workspace import Workspace
+
+Workspace(Layout(), load_params(Layout().params)).run(sys.argv[1])
+"""
 
 
 def anonymous_memory(process: int) -> int:
@@ -34,8 +42,9 @@ def anonymous_memory(process: int) -> int:
 
 def peak_memory(stage: str, folder: Path) -> int:
     """The most anonymous memory, in KiB, that a stage is seen to hold while it runs in a folder."""
-    environment = {"PYTHONPATH": str(REPO), "UNCLIP_TRACKING": "off", "UNCLIP_DEVICE": "cpu"}
-    command = [sys.executable, "-m", f"stages.{stage}"]
+    environment = {"UNCLIP_TRACKING": "off", "UNCLIP_DEVICE": "cpu"}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}
+    command = [sys.executable, "-c", RUN, stage]
     with subprocess.Popen(command, cwd=folder, env=os.environ | environment) as child:
         peak = 0
         while child.poll() is None:
@@ -54,7 +63,6 @@ def peaks(tmp_path_factory) -> dict[str, list[int]]:
         shapes = {"num_objects": 1, "num_train": count, "num_test": 300, "num_judge": 300}
         data = {"image_size": 8, "shapes": shapes}
         Workspace.at(folder, data=data, clip={"embed_dim": 64})
-        shutil.copy(REPO / "dvc.yaml", folder)
         for stage in STAGES:
             found[stage].append(peak_memory(stage, folder))
         shutil.rmtree(folder / "data")

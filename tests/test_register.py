@@ -91,7 +91,7 @@ def test_a_figure_that_there_is_not_has_no_row(copied):
 def test_figures_that_can_not_be_read_are_one_line(copied):
     folder = copied()
     (folder / "evaluate.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"evaluate\.json: .*JSON.*`dvc repro`"):
+    with pytest.raises(UserError, match=r"evaluate\.json: .*`dvc repro"):
         model_card(folder, "usage")
 
 

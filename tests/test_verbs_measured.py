@@ -11,34 +11,39 @@ import numpy as np
 import pytest
 import torch
 from dag import REPO
-from workspace import Workspace, forget_accelerator
+from workspace import Workspace
 
 from unclip.config.layout import Layout
 from unclip.core.artifacts import build, load_artifact
+from unclip.core.device import autocast
 from unclip.data.prepared import Prepared
+from unclip.diffusion.reverse import final
 from unclip.evaluation.judging import judge_pictures
 from unclip.models.judge import Judge
-from unclip.painting.latents import edited, interpolated, latent_of, varied
-from unclip.painting.options import (
-    EDIT_STRENGTH,
-    ddim_changes,
-    recipe_of,
-    sample_params,
-    vary_changes,
-)
-from unclip.painting.system import Settings, System
-from unclip.params.loading import load_params
+from unclip.painting.latents import edited, interpolated, latent_of
+from unclip.painting.loading import load_system
+from unclip.painting.options import EDIT_STRENGTH, VARY_ETA, ddim_options, recipe_of
+from unclip.painting.settings import Settings
+from unclip.params.loading import changed_sample, load_params
 
 PRETRAINED = REPO / "pretrained" / "fashion_mnist"
 RAW = Path(os.environ.get("UNCLIP_DATA_DIR", "data/raw")) / "FashionMNIST" / "raw"
 COUNT = 200  # pictures, as many of each garment; the bounds leave room for their chance
 INVERTED = 40  # of them, whose noise is found, which takes longer
-SETTINGS = Settings.of(sample_params({}, recipe_of(PRETRAINED)))
+BATCH = 40
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not RAW.is_dir(), reason="Fashion-MNIST is not here"),
 ]
+
+
+def settings_of(*, invert: bool = False, **options: float) -> Settings:
+    changes = ddim_options(options, invert=invert)
+    return Settings.of(changed_sample(recipe_of(PRETRAINED), changes), "cpu")
+
+
+SETTINGS, INVERTING = settings_of(), settings_of(invert=True)
 
 
 class Measured:
@@ -51,7 +56,7 @@ class Measured:
         self.data = Prepared(workspace.layout.prepared)
         where = workspace.layout.model("judge")
         self.judge = build(load_artifact(where, "judge"), Judge, where)
-        self.system = System.load(PRETRAINED)
+        self.system = load_system(PRETRAINED)
         captions = self.data.split("test").caption_index.numpy()
         rows = [np.flatnonzero(captions == i)[: COUNT // 10] for i in range(10)]
         chosen = np.stack(rows, axis=1).flatten()  # garments take turns
@@ -65,11 +70,18 @@ class Measured:
     def wanted(self, captions):
         return self.data.caption_attributes.numpy()[captions, 0]
 
-    def paint(self, latents, solver):
+    def paint(self, latents, settings):
         """Many at once, which is faster and rounds otherwise in the last bit."""
-        x_T = None if latents[0].x_T is None else torch.stack([each.x_T for each in latents])
-        embeds, seeds = torch.stack([each.image_embed for each in latents]), range(len(latents))
-        return self.system.decode(embeds, None, seeds, solver, 40, x_T=x_T)
+        parts = []
+        for start in range(0, len(latents), BATCH):
+            some = latents[start : start + BATCH]
+            embeds = torch.stack([latent.image_embed for latent in some])
+            x_T = None if some[0].x_T is None else torch.stack([latent.x_T for latent in some])
+            seeds = range(start, start + len(some))
+            with autocast("cpu", settings.precision):
+                steps = self.system.denoise(embeds, None, seeds, settings, x_T)
+                parts.append(self.system.to_uint8(final(steps)))
+        return np.concatenate(parts)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +89,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNCLIP_TRACKING", "off")
         patch.setenv("UNCLIP_DEVICE", "cpu")
-        found = Measured(tmp_path_factory.mktemp("measured") / "fashion_mnist")
-    forget_accelerator()
-    return found
-
-
-def solver_of(changes):
-    return Settings.of(sample_params(changes, recipe_of(PRETRAINED))).decoder
+        return Measured(tmp_path_factory.mktemp("measured") / "fashion_mnist")
 
 
 def error(one, other):
@@ -101,8 +107,7 @@ def tell(what, values):
 
 @pytest.fixture(scope="module")
 def inverted(measured):
-    solver = solver_of(ddim_changes({}, invert=True))
-    return [latent_of(measured.system, p, 0, solver) for p in measured.pictures[:INVERTED]]
+    return [latent_of(measured.system, p, 0, INVERTING) for p in measured.pictures[:INVERTED]]
 
 
 def targets_of(measured):
@@ -123,10 +128,10 @@ def edits(measured, latents):
 
 def test_inverted_pictures_come_back_and_led_away_they_stay_what_they_are(measured, inverted):
     pictures = measured.pictures[:INVERTED]
-    back = measured.paint(inverted, solver_of(vary_changes({"eta": 0.0}, invert=True)))
+    back = measured.paint(inverted, settings_of(invert=True, eta=0.0))
     tell("vary --invert --eta 0, error", error(back, pictures))
     assert error(back, pictures).max() < 0.05
-    away = measured.paint(inverted, solver_of(vary_changes({}, invert=True)))
+    away = measured.paint(inverted, settings_of(invert=True, eta=VARY_ETA))
     assert tell("vary --invert, same", measured.seen(away) == measured.seen(pictures)) >= 0.85
     tell("vary --invert, difference", error(away, pictures))
     assert error(away, pictures).min() > 0.005
@@ -134,7 +139,7 @@ def test_inverted_pictures_come_back_and_led_away_they_stay_what_they_are(measur
 
 def test_variations_from_other_noise_are_mostly_what_they_were_and_none_is_the_same(measured):
     latents = [latent_of(measured.system, picture, 0) for picture in measured.pictures]
-    painted, seen = measured.paint(latents, solver_of({})), measured.seen(measured.pictures)
+    painted, seen = measured.paint(latents, SETTINGS), measured.seen(measured.pictures)
     tell("the judge is right about real pictures", seen == measured.wanted(measured.captions))
     assert tell("vary, same", measured.seen(painted) == seen) >= 0.8
     tell("vary, difference", error(painted, measured.pictures))
@@ -143,23 +148,20 @@ def test_variations_from_other_noise_are_mostly_what_they_were_and_none_is_the_s
 
 def test_the_ends_of_an_inverted_way_are_the_pictures(measured, inverted):
     way = interpolated(measured.system, *inverted[:2], 3, slerp_noise=True)
-    painted, ends = (
-        measured.paint(way, solver_of(ddim_changes({}, invert=True))),
-        measured.pictures[:2],
-    )
+    painted, ends = measured.paint(way, INVERTING), measured.pictures[:2]
     assert error(painted[[0, -1]], ends).max() < 0.05
     assert error(painted[[1, 1]], ends).min() > 0.02
 
 
 def test_edits_reach_the_class_of_the_caption_that_is_wanted(measured):
     pictures = enumerate(measured.pictures)
-    latents = [varied(latent_of(measured.system, p, i), 1)[0] for i, p in pictures]
-    painted = measured.paint(edits(measured, latents), solver_of({}))
+    latents = [latent_of(measured.system, picture, i) for i, picture in pictures]
+    painted = measured.paint(edits(measured, latents), SETTINGS)
     wanted = measured.wanted(targets_of(measured))
     assert tell("edit, reached", measured.seen(painted) == wanted) >= 0.75
 
 
 def test_edits_from_the_pictures_own_noise_reach_it_in_the_greater_part(measured, inverted):
-    painted = measured.paint(edits(measured, inverted), solver_of(ddim_changes({}, invert=True)))
+    painted = measured.paint(edits(measured, inverted), INVERTING)
     wanted = measured.wanted(targets_of(measured))[:INVERTED]
     assert tell("edit --invert, reached", measured.seen(painted) == wanted) > 0.6
