@@ -337,7 +337,7 @@ def open_prepared(folder: Path) -> dict[str, Any]:
     found["caption_attributes"] = data.caption_attributes.tolist()
     for name in ("train", "val", "test", "judge"):
         split = data.split(name)
-        data.normalise(split.gather([0]))
+        data.normalisation.normalise(split.gather([0]))
         found |= {f"{name}.{array}": bytes_of(value) for array, value in vars(split).items()}
     return found
 
