@@ -127,7 +127,9 @@ class ClipTask:
             crop_padding=self.clip.crop_padding,
         )
         tokens, mask, is_own = self._captions(self.train.caption_index[index], draws)
-        images = self.data.normalise(to_device(self.share.rows(pictures), self.machine.device))
+        images = self.data.normalisation.normalise(
+            to_device(self.share.rows(pictures), self.machine.device)
+        )
         own = to_device(self.share.some_of(len(tokens)), self.machine.device)
         image_embeds, text_embeds, scale = model(images, tokens[own], mask[own])
         image_embeds = self.share.gathered(image_embeds)
@@ -175,7 +177,7 @@ class ClipTask:
         """Yields the embeddings of pictures in their order, (B, D) float32, some at a time."""
         for start in range(0, len(pictures), EMBED_BATCH):
             batch = torch.from_numpy(np.array(pictures.images[start : start + EMBED_BATCH]))
-            images = self.data.normalise(batch.to(self.machine.device))
+            images = self.data.normalisation.normalise(batch.to(self.machine.device))
             yield model.encode_image(images.flip(-1) if flipped else images).float()
 
     def _read(self, model: CLIP) -> Iterator[tuple[Tensor, Tensor]]:

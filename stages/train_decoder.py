@@ -201,7 +201,7 @@ class DecoderTask:
         index = _one_of_each(self.val.caption_index, PAINTED)
         conditions = self._val_conditions(index)
         decoder, size = self.decoder, self.data.image_size
-        low, high = self.data.value_range()
+        low, high = self.data.normalisation.value_range()
         steps = reverse_diffusion(
             model,
             {name: tensor.to(self.device) for name, tensor in conditions.items()},
@@ -212,7 +212,9 @@ class DecoderTask:
             device=self.device,
             x_start_range=(low.to(self.device), high.to(self.device)),
         )
-        return torch.cat([self.val.gather(index), self.data.to_uint8(final(steps).cpu())])
+        return torch.cat(
+            [self.val.gather(index), self.data.normalisation.to_uint8(final(steps).cpu())]
+        )
 
     def _draw(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns timesteps (count,) and noise (count, C, H, W)."""
@@ -245,7 +247,7 @@ class DecoderTask:
         on_device = {name: to_device(each, self.device) for name, each in conditions.items()}
         return self.diffusion.loss(
             lambda x_t, t: model(x_t, t, **on_device),
-            self.data.normalise(to_device(images, self.device)),
+            self.data.normalisation.normalise(to_device(images, self.device)),
             to_device(t, self.device),
             to_device(noise, self.device),
         )

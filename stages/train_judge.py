@@ -112,7 +112,7 @@ class JudgeTask:
         attributes = self.train.attributes[index]
         if not self.data.attribute_names:
             images, attributes = turned(images, draws)
-        logits = model(self.data.normalise(to_device(images, self.device)))
+        logits = model(self.data.normalisation.normalise(to_device(images, self.device)))
         return attribute_loss(logits, to_device(attributes, self.device))
 
     def validate(self, model: nn.Module) -> dict[str, float]:

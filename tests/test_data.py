@@ -130,7 +130,7 @@ def test_a_channel_of_one_value_has_a_std_to_divide_by(tmp_path):
     split.images[0:60][:, 1] = 77
     prepared = write(tmp_path / "p", make_source(train=split))
     assert prepared.std[1] == 1
-    assert prepared.normalise(prepared.split("train").gather([0])).isfinite().all()
+    assert prepared.normalisation.normalise(prepared.split("train").gather([0])).isfinite().all()
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path, prepared):
@@ -301,7 +301,7 @@ def test_a_data_set_without_attributes_can_be_read(tmp_path):
 
 
 def test_normalised_training_pictures_have_mean_0_and_std_1_in_each_channel(prepared):
-    images = prepared.normalise(prepared.split("train").gather(range(45)))
+    images = prepared.normalisation.normalise(prepared.split("train").gather(range(45)))
     assert images.dtype == torch.float32
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     std = images.std((0, 2, 3), correction=0)
@@ -321,10 +321,10 @@ def test_values_beyond_the_range_are_clamped_and_others_rounded():
 
 
 def test_the_value_range_is_that_of_black_and_white(prepared):
-    low, high = prepared.value_range()
+    low, high = prepared.normalisation.value_range()
     assert low.shape == high.shape == (3, 1, 1)
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-    assert torch.equal(torch.stack([low, high]), prepared.normalise(black_and_white))
+    assert torch.equal(torch.stack([low, high]), prepared.normalisation.normalise(black_and_white))
     mean, std = np.array(prepared.mean), np.array(prepared.std)
     np.testing.assert_allclose(low.flatten(), -mean / std, rtol=1e-6)
     np.testing.assert_allclose(high.flatten(), (1 - mean) / std, rtol=1e-6)

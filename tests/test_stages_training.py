@@ -430,7 +430,7 @@ def test_embeddings_are_those_of_the_stored_network(trained):
         stored = np.load(trained.layout.embeddings / f"{split}.npy")
         assert len(stored) == data.counts[split]
         for row in (0, len(stored) - 1):
-            image = data.normalise(data.split(split).gather([row]))
+            image = data.normalisation.normalise(data.split(split).gather([row]))
             expected = model.encode_image(image)[0].numpy()
             assert stored[row] == pytest.approx(expected, abs=1e-5)
 
@@ -518,7 +518,7 @@ def pictures_and_conditions(monkeypatch, workspace, step=0):
     with monkeypatch.context() as patch:
         patch.setattr(stages.train_decoder, "diffusion_loss", catch)
         task.loss(spy, step)
-    return task.data.to_uint8(starts[0]).numpy(), spy.seen
+    return task.data.normalisation.to_uint8(starts[0]).numpy(), spy.seen
 
 
 def whose(picture, images) -> list[int]:
@@ -544,7 +544,7 @@ def test_the_embedding_of_a_mirrored_picture_is_clips(mirrored):
     model, data = network_of(mirrored, "clip"), Prepared(mirrored.layout.prepared)
     for split in ("train", "val"):
         stored = np.load(mirrored.layout.embeddings / f"{split}_flipped.npy")
-        image = data.normalise(data.split(split).gather([3]))
+        image = data.normalisation.normalise(data.split(split).gather([3]))
         expected = model.encode_image(image.flip(3))[0].numpy()
         assert stored[3] == pytest.approx(expected, abs=1e-5)
 
@@ -659,7 +659,7 @@ def test_an_attribute_that_no_picture_of_a_batch_has_adds_nothing():
 def test_the_accuracy_of_the_judge_is_that_of_the_stored_network_on_test_pictures(trained):
     model, data = network_of(trained, "judge"), Prepared(trained.layout.prepared)
     test = data.split("test")
-    logits = model(data.normalise(torch.from_numpy(np.array(test.images))))
+    logits = model(data.normalisation.normalise(torch.from_numpy(np.array(test.images))))
     answers = torch.stack([logit.argmax(1) for logit in logits], dim=1)
     right = (answers == test.attributes).all(dim=1).float().mean()
     metrics = json.loads(trained.layout.metrics("train_judge").read_text())

@@ -54,9 +54,9 @@ def weights_hash(folder: Path) -> str:
     return file_hash(folder / WEIGHTS)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON with sorted keys, whole or not at all."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def write_json(path: Path, content: Any, indent: int = 2) -> None:
+    """Writes JSON with sorted keys, completely or not at all."""
+    text = json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replaced(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 

@@ -1,4 +1,4 @@
-"""NumPy files written piece by piece and read by memory map: no array need be whole in memory."""
+"""NumPy files written piece by piece and read by memory map, never whole in memory."""
 
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -8,23 +8,18 @@ import numpy.typing as npt
 
 from unclip.config.errors import reading
 
+Mode = Literal["r", "c"]  # read only, or copy on write
+
 
 def create_npy(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> BinaryIO:
-    """Returns a new .npy file, open behind its header: what `np.save` writes, but for the values.
+    """Returns a new .npy file with its header, ready for the values as bytes in C order.
 
-    The caller writes them, as bytes in C order, and closes the file. By plain writes: a memory map
-    that meets a full disk kills the process without a word.
-
-    Args:
-        path: the file, in a folder that exists.
-        shape: of the whole array.
-        dtype: of its values.
+    The file is written to, not mapped: a memory map on a full disk kills the process silently.
     """
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
     file = path.open("wb")
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": descr, "fortran_order": False, "shape": shape}
-    )
+    np.lib.format.write_array_header_1_0(file, header)
     return file
 
 
@@ -34,19 +29,19 @@ def open_npy(
     shape: tuple[int | None, ...],
     *,
     made_by: str,
-    mode: Literal["r", "c"] = "r",
+    mode: Mode = "r",
 ) -> npt.NDArray[Any]:
-    """Returns a memory-mapped array as a plain ndarray, whose look-ups are faster.
+    """Returns a memory-mapped array as a plain ndarray, which is indexed faster than a memmap.
 
     Args:
         path: the file.
-        dtype: of its values.
-        shape: None stands for any length.
+        dtype: the expected type.
+        shape: the expected shape; None is any length.
         made_by: the stage that makes the file.
-        mode: "r" to read, "c" to write to the copy in memory too.
+        mode: "r" for reading, "c" if the copy in memory may be changed.
 
     Raises:
-        UserError: it is missing, damaged or holds another array.
+        UserError: the file is missing, damaged or holds another array.
     """
     with reading(path, made_by):
         array = np.load(path, mmap_mode=mode)

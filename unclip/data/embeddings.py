@@ -1,9 +1,9 @@
-"""CLIP's embeddings, computed once by train_clip, because CLIP is frozen from then on.
+"""CLIP's embeddings. train_clip computes them once, because CLIP is frozen afterwards.
 
-A folder of arrays, written in pieces and memory-mapped when read: `<split>.npy` (N, D) and, where
-mirrored pictures were asked for, `<split>_flipped.npy`; `captions.npy` (K, D),
-`caption_encodings.npy` (K, L, text_dim) and `caption_mask.npy` (K, L), with L the longest caption
-of the data set. All float32 but the mask.
+They are a folder of arrays, written in pieces and memory-mapped for reading: `<split>.npy` (N, D)
+and, if requested, `<split>_flipped.npy` for mirrored pictures; `captions.npy` (K, D),
+`caption_encodings.npy` (K, L, text_dim) and `caption_mask.npy` (K, L), where L is the length of the
+longest caption. All are float32 except the mask.
 """
 
 from collections.abc import Iterable
@@ -24,13 +24,13 @@ CHUNK = 1000  # embeddings in memory at a time
 def write_captions(
     folder: Path, mask: Tensor, text_dim: int, pieces: Iterable[tuple[Tensor, Tensor]]
 ) -> None:
-    """Writes what the text tower makes of the distinct captions.
+    """Writes the text tower's outputs for the distinct captions.
 
     Args:
-        folder: of the embeddings, which exists.
-        mask: (K, L) bool, on any device.
+        folder: an existing folder.
+        mask: (K, L) bool.
         text_dim: width of the encodings.
-        pieces: embeddings (B, D) and encodings (B, L, text_dim) of the captions in their order.
+        pieces: batches of embeddings (B, D) and encodings (B, L, text_dim), in order.
     """
     embeds = []
     shape = (*mask.shape, text_dim)
@@ -45,14 +45,14 @@ def write_captions(
 def write_images(
     folder: Path, split: str, flipped: bool, shape: tuple[int, int], pieces: Iterable[Tensor]
 ) -> None:
-    """Writes the embeddings of a split's pictures.
+    """Writes the embeddings (N, D) of a split's pictures.
 
     Args:
-        folder: of the embeddings, which exists.
-        split: its name.
-        flipped: whether they are those of the mirrored pictures.
+        folder: an existing folder.
+        split: the name of the split.
+        flipped: whether the pictures are mirrored.
         shape: (N, D).
-        pieces: embeddings (B, D) float32 of the pictures in their order.
+        pieces: batches of embeddings (B, D) float32, in order.
     """
     with create_npy(folder / f"{_name(split, flipped)}.npy", shape, np.float32) as file:
         for piece in pieces:
@@ -67,7 +67,7 @@ class Embeddings:
     """Reads a folder of embeddings.
 
     Raises:
-        UserError: an array is missing, damaged or does not fit the others.
+        UserError: an array is missing or damaged, or does not match the others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,18 +80,16 @@ class Embeddings:
         self.caption_mask = torch.from_numpy(np.array(mask))
 
     def _open(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> npt.NDArray[Any]:
-        path = self.folder / f"{name}.npy"
-        return open_npy(path, dtype, shape, made_by="train_clip")
+        return open_npy(self.folder / f"{name}.npy", dtype, shape, made_by="train_clip")
 
     def images(self, split: str, *, flipped: bool = False) -> npt.NDArray[np.float32]:
         """Returns the embeddings (N, D) of a split's pictures, unit norm, memory-mapped.
 
         Raises:
-            UserError: the file is missing (mirrored ones need clip.embed_flipped), damaged, or does
-                not fit the captions.
+            UserError: the file is missing (mirrored pictures need clip.embed_flipped) or damaged,
+                or does not match the captions.
         """
-        name = _name(split, flipped)
-        return self._open(name, np.float32, None, self._dim)
+        return self._open(_name(split, flipped), np.float32, None, self._dim)
 
     def encodings(self, captions: Tensor) -> Tensor:
         """Returns text encodings (B, L, text_dim) of captions (B,) int64."""
@@ -101,11 +99,11 @@ class Embeddings:
 def mean_per_caption(
     embeds: npt.NDArray[np.float32], captions: Tensor, num_captions: int
 ) -> Tensor:
-    """Returns the mean embedding of each caption, (K, D), renormalised; zero where it has none.
+    """Returns the mean embedding of each caption, (K, D), renormalised; zero without pictures.
 
     Args:
-        embeds: (N, D), an array or a memory map, of which a part is read at a time.
-        captions: (N,), whole numbers.
+        embeds: (N, D), an array or a memory map, read in chunks.
+        captions: (N,), the caption of each picture.
         num_captions: K.
     """
     sums = torch.zeros(num_captions, embeds.shape[1])

@@ -1,6 +1,6 @@
-"""Captions as UTF-8 bytes: no vocabulary to train, to store or to lose.
+"""Captions as UTF-8 bytes: there is no vocabulary to train or store.
 
-In lower case, as CLIP's own tokenizer has them (Radford et al. 2021, §2.4).
+Text is lowercased, as in CLIP's tokenizer (Radford et al. 2021, §2.4).
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _ROLES = {PADDING: "padding", START: "start", END: "end"}
 def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]:
     """Returns text_tokens (N, text_length) int64 and text_mask (N, text_length) bool.
 
-    A row is start, the bytes of the caption in lower case, end, then padding. The mask is True on
-    real tokens, start and end included. It counts bytes: "é" is two tokens.
+    A row is start, the bytes of the lowercased caption, end, then padding. The mask is True for
+    real tokens, including start and end. Tokens are bytes: "é" is two.
 
     Raises:
-        UserError: a caption is empty, too long, not text, or holds the bytes 0, 2 or 3.
+        UserError: a caption is empty, too long, not text, or contains byte 0, 2 or 3.
     """
     assert not isinstance(captions, str), f"tokenize takes a list of captions, not {captions!r}"
     text_tokens = torch.full((len(captions), text_length), PADDING, dtype=torch.int64)
@@ -36,12 +36,12 @@ def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]
 
 
 def split_words(caption: str) -> list[str]:
-    """Returns the words of a caption, in lower case, without punctuation around them."""
+    """Returns the lowercased words of a caption without surrounding punctuation."""
     stripped = (word.strip(".,;:!?\"'()[]") for word in caption.lower().split())
     return [word for word in stripped if word]
 
 
 def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns both, cut from (N, L) to the length of the longest real row."""
+    """Returns both, cut from (N, L) to the length of the longest text."""
     longest = int(text_mask.any(dim=0).sum())
     return text_tokens[:, :longest], text_mask[:, :longest]

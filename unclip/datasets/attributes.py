@@ -1,4 +1,4 @@
-"""What the judge may learn of a user's pictures: columns of the metadata, or words of captions."""
+"""What the judge learns about a user's pictures: columns of the metadata or words of captions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ import numpy.typing as npt
 from unclip.config.strict import one_line
 from unclip.data.tokenizer import split_words
 
-MOST_VALUES = 100  # of a column; with more it is a number or a name, and no class
+MOST_VALUES = 100  # a column with more holds numbers or names, not classes
 MOST_WORDS = 32
-WORD_SHARES = (0.01, 0.9)  # of the captions; rarer words are too few pictures, others say nothing
+WORD_SHARES = (0.01, 0.9)  # of captions; rarer words have too few pictures, others tell little
 ABSENT, PRESENT = "absent", "present"
 Codes = npt.NDArray[np.int16]
-Columns = Mapping[str, Mapping[int, str]]  # the cells that are not empty, by the picture's number
+Columns = Mapping[str, Mapping[int, str]]  # non-empty cells by the picture's number
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What is known of N pictures with K captions.
+    """The attributes of N pictures with K captions.
 
     Attributes:
-        names: A of them.
-        values: for each the words for its values.
+        names: A names.
+        values: the words for the values of each attribute.
         of_pictures: (N, A) int16; -1 is unknown.
-        of_captions: (K, A) int16, what a picture painted from the caption must show; -1 is not
-            stated.
+        of_captions: (K, A) int16, the values that a picture painted from each caption must show;
+            -1 is not stated.
     """
 
     names: list[str]
@@ -39,15 +39,14 @@ class Attributes:
 def attributes_of(
     columns: Columns, captions: Sequence[str], caption_index: npt.NDArray[np.int32]
 ) -> tuple[Attributes, list[str]]:
-    """Returns the attributes of a folder's pictures, and what the user should know of them.
+    """Returns the attributes of a folder's pictures, and notes for the user about them.
 
-    They are the columns with 2 to MOST_VALUES values. Where there are none, they are the words that
-    stand in 1 to 90 % of the captions, the most frequent of them, each absent or present; and where
-    there are none of these either, there are no attributes.
+    They are the columns with 2 to MOST_VALUES values. Without such columns they are the words from
+    `frequent_words`, each absent or present; there may be none.
 
     Args:
-        columns: the further columns of the metadata.
-        captions: K distinct ones.
+        columns: the additional columns of the metadata.
+        captions: K distinct captions.
         caption_index: (N,), the caption of each picture.
     """
     values = {name: sorted(set(cells.values())) for name, cells in columns.items()}
@@ -69,8 +68,8 @@ def attributes_of(
     words = frequent_words(captions, caption_index)
     if not words:
         notes.append(
-            "no attributes: there is no column, and no word stands in 1 to 90 % of the captions; "
-            "accuracy is left out, the Fréchet distance stays"
+            "no attributes: there is no column for them and no word is in 1 to 90 % of the "
+            "captions; accuracy is left out, the Fréchet distance is still computed"
         )
     return _of_words(words, captions, caption_index), notes
 
@@ -78,7 +77,7 @@ def attributes_of(
 def _stated_by_captions(
     codes: Codes, num_captions: int, caption_index: npt.NDArray[np.int32]
 ) -> Codes:
-    """Returns (K, A) what all pictures of a caption have, from what each picture has (N, A)."""
+    """Returns the values (K, A) that all pictures of a caption share, from those of each (N, A)."""
     low = np.full((num_captions, codes.shape[1]), MOST_VALUES, dtype=np.int16)
     high = np.full((num_captions, codes.shape[1]), -1, dtype=np.int16)
     np.minimum.at(low, caption_index, codes)
@@ -90,19 +89,19 @@ def _of_words(
     words: Sequence[str], captions: Sequence[str], caption_index: npt.NDArray[np.int32]
 ) -> Attributes:
     """Returns words as attributes, each absent (0) or present (1) in a caption."""
-    places = {word: place for place, word in enumerate(words)}
     table = np.zeros((len(captions), len(words)), dtype=np.int16)
     for row, caption in enumerate(captions):
-        table[row, [places[word] for word in set(split_words(caption)) if word in places]] = 1
+        found = set(split_words(caption))
+        table[row] = [word in found for word in words]
     names = [f"word_{word}" for word in words]
     values = [[ABSENT, PRESENT] for _ in words]
     return Attributes(names, values, table[caption_index], table)
 
 
 def frequent_words(captions: Sequence[str], caption_index: npt.NDArray[np.int32]) -> list[str]:
-    """Returns the words that stand in 1 to 90 % of the pictures' captions, at most MOST_WORDS.
+    """Returns the MOST_WORDS most frequent words in 1 to 90 % of the pictures' captions, sorted.
 
-    The most frequent ones, of equal ones the first of the alphabet, in the order of the alphabet.
+    Equally frequent words are taken in alphabetical order.
     """
     counts: Counter[str] = Counter()
     pictures = np.bincount(caption_index, minlength=len(captions)).tolist()

@@ -1,11 +1,11 @@
-"""What a data set is. A new one is a `Dataset` with a line in `unclip.datasets.registry`.
+"""What a data set is. To add one, write a `Dataset` and list it in `unclip.datasets.registry`.
 
-params.yaml is validated with it, in every process: what takes long to import, such as torch, is
-imported by the functions that need it.
+Every process imports this to validate params.yaml, so a data set imports what takes long to load,
+such as torch, inside the functions that need it.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +16,9 @@ from unclip.config.strict import Strict
 
 
 class Rows(Protocol):
-    """An array (N, ...) that is read by slices: an array, a memmap, or drawn on demand.
+    """An array (N, ...) that is read by slices: an array, a memory map, or drawn on demand.
 
-    Slices are read in order and once each, so a source may draw or decode while it is read and
-    never holds anything of all its pictures in memory.
+    Slices are read once each and in order, so a source may draw or decode rows as they are read.
     """
 
     @property
@@ -28,13 +27,13 @@ class Rows(Protocol):
         ...
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
-        """Returns what stands in `rows`."""
+        """Returns the values of `rows`."""
         ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures, each with its caption and its attributes; all are read by slices.
+    """Pictures with their captions and attributes.
 
     Attributes:
         images: (N, C, H, W) uint8.
@@ -47,30 +46,24 @@ class Split:
     attributes: Rows
 
     def __post_init__(self) -> None:
-        n = self.images.shape[0]
-        assert self.caption_index.shape == (n,), f"{self.caption_index.shape} for {n} pictures"
-        found = self.attributes.shape
-        assert len(found) == 2, f"attributes {found}, expected (N, A)"
-        assert found[0] == n, f"{found} for {n} pictures"
+        lengths = {array.shape[0] for array in (self.images, self.caption_index, self.attributes)}
+        assert len(lengths) == 1, f"arrays of different lengths {lengths}"
 
 
 @dataclass(frozen=True)
-class DatasetSource:
-    """A data set before it is prepared.
+class Description:
+    """What is known of a data set apart from its pictures.
 
     Attributes:
         captions: K distinct captions.
-        attribute_names: A names, for example "colour"; none is allowed.
-        attribute_values: for each attribute the words for its values.
-        caption_attributes: (K, A) int16, the values that a caption states, which is what a picture
-            painted from it must show; -1 is not stated.
+        attribute_names: A names, for example "colour"; may be empty.
+        attribute_values: the words for the values of each attribute.
+        caption_attributes: (K, A) int16, the values that a picture painted from each caption must
+            show; -1 is not stated.
         held_out_captions: indices of captions that the training split never shows.
-        prompts: the captions of the sample grid, in its order.
-        allow_flip: whether the mirror image of a picture could be a picture of this data set, so
-            that the decoder may learn it.
-        train: also the source of the validation split.
-        test: selects nothing.
-        judge: what the judge learns from; None is the training split.
+        prompts: the captions of the sample grid, in order.
+        allow_flip: whether a mirrored picture could belong to this data set, so that the decoder
+            may learn it.
     """
 
     captions: list[str]
@@ -80,34 +73,42 @@ class DatasetSource:
     held_out_captions: list[int]
     prompts: list[str]
     allow_flip: bool
+
+    def described(self) -> dict[str, Any]:
+        """Returns these attributes by name."""
+        return {field.name: getattr(self, field.name) for field in fields(Description)}
+
+
+@dataclass(frozen=True)
+class DatasetSource(Description):
+    """A data set before it is prepared.
+
+    Attributes:
+        train: also the source of the validation split.
+        test: never used to choose anything.
+        judge: what the judge learns from; None is the training split.
+    """
+
     train: Split
     test: Split
     judge: Split | None = None
 
     def __post_init__(self) -> None:
-        expected = (len(self.captions), len(self.attribute_names))
-        found = self.caption_attributes.shape
-        assert found == expected, f"caption_attributes {found}, expected {expected}"
-        assert len(self.attribute_values) == len(self.attribute_names), "a list for each attribute"
+        assert self.caption_attributes.shape == (len(self.captions), len(self.attribute_names))
+        assert len(self.attribute_values) == len(self.attribute_names)
         assert len(set(self.captions)) == len(self.captions), "captions must be distinct"
-        splits = [split for split in (self.train, self.test, self.judge) if split is not None]
-        shapes = {split.images.shape[1:] for split in splits}
-        assert len(shapes) == 1, f"pictures of different shapes {shapes}"
-        for split in splits:
-            found = (split.attributes.shape[1],)
-            assert found == expected[1:], f"{found} attributes a picture, expected {expected[1:]}"
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a data set is told beside its own params.
+    """What a data set is given besides its own params.
 
     Attributes:
         image_size: height and width of its pictures.
-        seed: of all that it draws by chance.
-        text_length: tokens that a caption may have, start and end included.
+        seed: the only source of its randomness.
+        text_length: the most tokens of a caption, including start and end.
         raw_dir: the machine's folder of downloads.
-        root: of the workspace, where the folders that params name begin.
+        root: the workspace, to which folders in params.yaml are relative.
     """
 
     image_size: int
@@ -120,8 +121,8 @@ class Context:
 class Dataset(Strict):
     """A data set that `data.dataset` can name.
 
-    Its fields, if it has any, are the section `data.NAME` of params.yaml, in which every value is
-    written: they have no defaults.
+    Its fields, if any, are the section `data.NAME` of params.yaml. They have no defaults: every
+    value is written in params.yaml.
     """
 
     @abstractmethod
@@ -129,17 +130,17 @@ class Dataset(Strict):
         """Returns the data set.
 
         Raises:
-            UserError: it cannot be read, or downloaded.
+            UserError: it cannot be read or downloaded.
         """
 
     @abstractmethod
     def status(self, raw_dir: Path, root: Path) -> str:
-        """Returns where the raw data lies, or how it will come, for `python cli.py doctor`.
+        """Returns where the raw data is, or how it is obtained, for `python cli.py doctor`.
 
         Args:
-            raw_dir: as in `Context`.
-            root: as in `Context`.
+            raw_dir: see `Context`.
+            root: see `Context`.
 
         Raises:
-            UserError: it is not there, and prepare cannot get it.
+            UserError: it is missing, and prepare cannot obtain it.
         """

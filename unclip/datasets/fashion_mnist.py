@@ -1,4 +1,4 @@
-"""Fashion-MNIST, 70,000 grey pictures of clothes (Xiao et al. 2017, arXiv:1708.07747)."""
+"""Fashion-MNIST: 70,000 grey pictures of clothes (Xiao et al. 2017, arXiv:1708.07747)."""
 
 import http.client
 import socket
@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from unclip.config.errors import UserError
+from unclip.config.errors import UserError, first_line
 from unclip.datasets.base import Context, Dataset, DatasetSource, Split
 
-# In the order of the labels 0 to 9: the word for the judge, and the caption.
+# In the order of the labels 0 to 9: the judge's word and the caption.
 CLASSES = {
     "t-shirt/top": "An image of a t-shirt/top",
     "trousers": "An image of trousers",
@@ -31,12 +31,12 @@ TIMEOUT = 8.0  # seconds without a byte from the network
 class FashionMNIST(Dataset):
     """Ten classes, each with one caption.
 
-    Flips are not allowed: the shoes, three classes of ten, all point one way, and a decoder that
-    learns their mirror images spends itself on pictures that the test split does not have.
+    Flips are not allowed: the shoes, three classes of ten, all point the same way, and mirrored
+    shoes would teach the decoder pictures that the test split does not have.
     """
 
     def load(self, context: Context) -> DatasetSource:
-        """Returns the data set, downloaded where it is not there; pictures are fitted by `fit`."""
+        """Returns the data set, downloaded if it is missing; `fit` adapts the pictures."""
         _download(context.raw_dir)
         captions = list(CLASSES.values())
         return DatasetSource(
@@ -52,7 +52,7 @@ class FashionMNIST(Dataset):
         )
 
     def status(self, raw_dir: Path, root: Path) -> str:
-        """Returns where the files lie, or will."""
+        """Returns where the files are, or will be."""
         raw = _raw(raw_dir)
         return f"{raw} {'is there' if raw.is_dir() else 'is not there yet; prepare downloads it'}"
 
@@ -60,9 +60,8 @@ class FashionMNIST(Dataset):
 def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
     """Returns pictures (N, 1, image_size, image_size) from pictures (N, 28, 28).
 
-    The ground of these pictures is black, so a larger picture is a wider black border: every pixel
-    stays as it was, where resizing 28 to 32 would blur all of them. A smaller one is resized, with
-    anti-aliasing.
+    The background is black, so a larger picture gets a black border: resizing 28 to 32 would blur
+    every pixel. A smaller picture is resized with anti-aliasing.
     """
     if image_size >= SIDE:
         before = (image_size - SIDE) // 2
@@ -71,22 +70,18 @@ def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]
     import torch
     from torch.nn.functional import interpolate
 
-    resized = interpolate(
-        torch.from_numpy(images)[:, None].float(),
-        size=(image_size, image_size),
-        mode="bilinear",
-        antialias=True,
-    )
+    pixels, size = torch.from_numpy(images)[:, None].float(), (image_size, image_size)
+    resized = interpolate(pixels, size, mode="bilinear", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def _raw(raw_dir: Path) -> Path:
-    """Returns the folder of the files, as torchvision has it."""
+    """Returns the folder of the files, from torchvision's layout."""
     return raw_dir / "FashionMNIST" / "raw"
 
 
 def _read_split(context: Context, *, is_train: bool) -> Split:
-    """Returns a split; torchvision says of no file that it is the damaged one."""
+    """Returns a split; torchvision does not say which file is damaged."""
     from torchvision import datasets
 
     try:
@@ -101,8 +96,8 @@ def _read_split(context: Context, *, is_train: bool) -> Split:
         )
     except Exception as error:  # damaged files fail in any way
         raise UserError(
-            f"{_raw(context.raw_dir)}: holds damaged files ({_reason(error)}); delete it and run "
-            "again to download them"
+            f"{_raw(context.raw_dir)}: holds damaged files ({first_line(error)}); delete it and "
+            "run again to download them"
         ) from error
 
 
@@ -110,7 +105,7 @@ def _download(raw_dir: Path) -> None:
     """Downloads the files that are missing.
 
     Raises:
-        UserError: that fails, or the network is silent for `TIMEOUT`; torchvision would wait.
+        UserError: the download fails, or no byte arrives for `TIMEOUT`, which torchvision ignores.
     """
     from torchvision import datasets
 
@@ -121,17 +116,13 @@ def _download(raw_dir: Path) -> None:
     socket.setdefaulttimeout(TIMEOUT)
     try:
         raw_dir.mkdir(parents=True, exist_ok=True)
-        # Two experiments may prepare at once; the second waits and then finds the files.
+        # Two experiments may prepare at once: the second waits, then finds the files.
         with FileLock(raw_dir / "fashion_mnist.lock"):
             datasets.FashionMNIST(str(raw_dir), download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
-            f"{raw}: downloading Fashion-MNIST failed ({_reason(error)}); set UNCLIP_DATA_DIR to a "
-            "folder that holds FashionMNIST/raw, or connect to the internet and run again"
+            f"{raw}: downloading Fashion-MNIST failed ({first_line(error)}); set UNCLIP_DATA_DIR "
+            "to a folder that contains FashionMNIST/raw, or connect to the internet and run again"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

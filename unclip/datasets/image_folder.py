@@ -11,32 +11,28 @@ from unclip.config.strict import short
 from unclip.datasets.base import Context, Dataset, DatasetSource
 from unclip.datasets.metadata import find_metadata
 
-OWN_FOLDER = re.compile(r"[\w][\w .-]*(/[\w][\w .-]*)*")  # neither absolute nor upwards
+OWN_FOLDER = re.compile(r"[\w][\w .-]*(/[\w][\w .-]*)*")  # not absolute, and no ".."
 MADE = ("data/prepared", "data/embeddings", "history", "metrics", "models", "plots", "samples")
 
 
 class ImageFolder(Dataset):
-    """Where the pictures are, and what else they do not say themselves.
-
-    No caption is held out: which of them training never shows depends on how many there are, and
-    is nothing that was set up to be measured.
-    """
+    """The user's own pictures. No caption is held out."""
 
     folder: str  # below the repository
-    test_fraction: Annotated[float, Field(gt=0.0, le=0.5)]  # set apart, without a column `split`
-    allow_flip: bool  # whether a mirrored picture could be one of these
+    test_fraction: Annotated[float, Field(gt=0.0, le=0.5)]  # used without a column `split`
+    allow_flip: bool  # whether a mirrored picture could belong to the data set
 
     @field_validator("folder")
     @classmethod
     def _is_below(cls, folder: str) -> str:
-        """Returns the folder if DVC can depend on it, here and on another machine."""
+        """Returns the folder if DVC can depend on it, on this machine and others."""
         if not OWN_FOLDER.fullmatch(folder):
             raise ValueError(
                 f"{short(folder)} is not allowed; expected a folder below this repository, named "
                 "from it, such as data/own"
             )
-        one, others = f"{folder}/", [f"{made}/" for made in MADE]
-        if any(other.startswith(one) or one.startswith(other) for other in others):
+        path, made = Path(folder), [Path(each) for each in MADE]
+        if any(path.is_relative_to(each) or each.is_relative_to(path) for each in made):
             raise ValueError(
                 f"{short(folder)} holds what the pipeline makes, or lies in it; expected a folder "
                 "of its own, such as data/own"
@@ -44,10 +40,10 @@ class ImageFolder(Dataset):
         return folder
 
     def load(self, context: Context) -> DatasetSource:
-        """Returns the data set; its metadata are checked, and a picture is decoded when read.
+        """Returns the data set; metadata are checked now, pictures are decoded when read.
 
         Raises:
-            UserError: a line for each thing that is wrong with the metadata.
+            UserError: one line for each mistake in the metadata.
         """
         from unclip.datasets.own_folder import (
             choose_test,
@@ -77,4 +73,4 @@ class ImageFolder(Dataset):
     def status(self, raw_dir: Path, root: Path) -> str:
         """Returns which file describes the pictures."""
         metadata = find_metadata(root / self.folder)
-        return f"{metadata} is there; `python cli.py data check {self.folder}` looks into it"
+        return f"{metadata} is there; `python cli.py data check {self.folder}` checks it"

@@ -1,7 +1,7 @@
 """metadata.jsonl or metadata.csv of a folder of pictures.
 
-The convention of Hugging Face's ImageFolder: a line for each picture, with its `file_name` and its
-`text`; further columns say more about it.
+This is the format of Hugging Face's ImageFolder: a line for each picture with its `file_name` and
+`text`, and additional columns.
 """
 
 import csv
@@ -20,7 +20,7 @@ FILES = ("metadata.jsonl", "metadata.csv")
 
 
 def _as_word(value: Any) -> str:
-    """Returns what stands in a cell as a word; numbers and truth values as JSON writes them."""
+    """Returns a cell as text; numbers and truth values as JSON writes them."""
     if isinstance(value, list | dict):
         raise ValueError(f"{short(value)} is not allowed; expected a word or a number")
     word = value if isinstance(value, str) else "" if value is None else json.dumps(value)
@@ -38,7 +38,7 @@ Filled = Annotated[Word, AfterValidator(_not_empty)]
 
 
 class Entry(BaseModel):
-    """What a line says of a picture; `model_extra` has its further columns, "" where empty."""
+    """A line of the metadata; `model_extra` has the additional columns, "" for an empty cell."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Word]
@@ -73,11 +73,11 @@ def find_metadata(folder: Path) -> Path:
 
 
 def read_entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Entry]]:
-    """Yields (line number from 1, entry); a line that is wrong is noted and left out.
+    """Yields (line number from 1, entry) and leaves out lines with mistakes.
 
     Args:
         path: metadata.jsonl or metadata.csv; UTF-8, with or without a byte order mark.
-        problems: takes what is wrong, a line each.
+        problems: receives one line for each mistake.
     """
     where = one_line(str(path))
     rows = _json_rows if path.suffix == ".jsonl" else _csv_rows
@@ -90,12 +90,12 @@ def read_entries(path: Path, problems: list[str]) -> Iterator[tuple[int, Entry]]
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         problems.append(f"{where}: line {line}: is not UTF-8; save the file in that encoding")
-    except UserError as error:  # what follows cannot be read either
+    except UserError as error:  # the rest cannot be read either
         problems.append(f"{where}: {error}")
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, str]]:
-    """Returns (line number, JSON) of each line that is not empty."""
+    """Returns (line number, JSON) of each non-empty line."""
     return ((line, row) for line, row in enumerate(text.split("\n"), 1) if row.strip())
 
 
@@ -113,7 +113,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if name not in columns:
                 raise UserError(
                     f"line 1: has no column {name} among {short(list(columns))}; expected "
-                    "file_name and text with a comma between them; name the columns so"
+                    "file_name and text, separated by a comma; rename the columns"
                 )
         for row in reader:
             yield reader.line_num, row
@@ -125,10 +125,10 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _entry(row: str | dict[str, Any]) -> Entry:
-    """Returns what a line of JSON, or a row of a CSV file, says.
+    """Returns the entry in a line of JSON or a row of a CSV file.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: the line has a mistake.
     """
     if isinstance(row, str):
         try:  # NaN is what pandas writes for a missing value
@@ -137,6 +137,6 @@ def _entry(row: str | dict[str, Any]) -> Entry:
             raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
         if not isinstance(row, dict):
             raise ValueError(f'is {short(row)}; expected {{"file_name": "a.png", "text": "a cup"}}')
-    if None in row:  # where csv puts what has no column
+    if None in row:  # csv's key for fields without a column
         raise ValueError("has more fields than the header; put quotes around what holds commas")
     return checked(Entry, row)

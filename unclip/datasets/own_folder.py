@@ -1,6 +1,6 @@
-"""A folder of captioned pictures as its metadata describe it, and all that is wrong with it.
+"""A folder of captioned pictures: what its metadata say, and every mistake in them.
 
-`prepare` refuses what `python cli.py data check` finds wrong: both call the same functions.
+`prepare` and `python cli.py data check` call the same functions, so they find the same mistakes.
 """
 
 import os
@@ -22,29 +22,29 @@ from unclip.datasets.base import Split
 from unclip.datasets.metadata import find_metadata, read_entries
 from unclip.pictures.files import read_picture
 
-CHANNELS = 3  # grey pictures are coloured ones whose channels agree
-FEWEST_TEST = 20  # pictures: half of them are held against the other half, whose neighbours count
+CHANNELS = 3  # grey pictures are read as RGB
+FEWEST_TEST = 20  # pictures: evaluation compares one half with the neighbours in the other
 MOST_PROMPTS = 8  # rows of the sample grid
 SHOWN = 20  # problems in an error
-FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # what MLflow takes as a part of a figure's name
+FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # allowed by MLflow in the name of a metric
 Chosen = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class OwnFolder:
-    """What the metadata say of N pictures.
+    """What the metadata say about N pictures.
 
     Attributes:
-        folder: that holds them.
+        folder: the folder of the pictures.
         metadata: the file that describes them.
-        names: of the files, relative to the folder.
-        captions: K distinct ones, in the order and the spelling in which they first appear; those
-            that differ only in capital letters are one.
+        names: the names of the files, relative to the folder.
+        captions: K captions that differ in more than case, in order and spelling of their first
+            appearance.
         caption_index: (N,) int32, index into captions.
-        is_test: (N,) bool, which pictures the column `split` sets apart; None without that column.
-        attributes: what the judge may learn of them.
-        notes: what the user should know, a line each.
+        is_test: (N,) bool, the test pictures from the column `split`; None without that column.
+        attributes: what the judge can learn.
+        notes: lines for the user.
     """
 
     folder: Path
@@ -59,8 +59,8 @@ class OwnFolder:
     def split(self, chosen: Chosen, image_size: int, seed: int) -> Split:
         """Returns the chosen pictures, shuffled; each is decoded when it is read.
 
-        Metadata are often sorted, and the first pictures of a split are to be like all of it, as
-        are the batches in which CLIP is validated.
+        Metadata are often sorted, but the first pictures of a split, and the batches in which CLIP
+        is validated, should be representative.
         """
         draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
         rows = draws.permutation(chosen.nonzero()[0])
@@ -73,13 +73,7 @@ class OwnFolder:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures (N, C, H, W) that are decoded when they are read.
-
-    Attributes:
-        folder: that holds them.
-        names: N files, relative to it.
-        image_size: height and width.
-    """
+    """Pictures (N, C, H, W) that are decoded when they are read."""
 
     folder: Path
     names: Sequence[str]
@@ -91,7 +85,7 @@ class PictureFiles:
         return len(self.names), CHANNELS, self.image_size, self.image_size
 
     def __getitem__(self, rows: slice, /) -> Pixels:
-        """Returns `rows`, decoded now."""
+        """Returns the pictures of `rows`, decoded now."""
         names = self.names[rows]
         found = np.empty((len(names), *self.shape[1:]), dtype=np.uint8)
         for place, name in enumerate(names):
@@ -103,21 +97,21 @@ class PictureFiles:
 
 
 def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolder:
-    """Returns what the metadata say; what is wrong with them is noted, with its line and picture.
+    """Returns what the metadata say.
 
     Args:
-        folder: with pictures and metadata.jsonl or metadata.csv.
-        text_length: tokens that a caption may have, start and end included.
-        problems: takes what is wrong, a line each.
+        folder: contains pictures and metadata.jsonl or metadata.csv.
+        text_length: the most tokens of a caption, including start and end.
+        problems: receives one line for each mistake.
 
     Raises:
         UserError: there is no metadata file, or there are two.
     """
     metadata = find_metadata(folder)
-    lines: dict[Path, int] = {}  # of the files that were named so far
+    lines: dict[Path, int] = {}  # where each file was named
     names: list[str] = []
     captions: list[str] = []
-    places: dict[str, int] = {}  # of captions in lower case, as CLIP reads them
+    places: dict[str, int] = {}  # of lowercased captions, since CLIP ignores case
     caption_index: list[int] = []
     splits: list[str | None] = []
     columns: defaultdict[str, dict[int, str]] = defaultdict(dict)
@@ -154,8 +148,8 @@ def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolde
 
 
 def _complaint_of_name(folder: Path, name: str, line: int, lines: dict[Path, int]) -> str:
-    """Returns what is wrong with a file's name; a sound one is added to `lines`."""
-    if not os.path.isfile(folder / name):  # False also for a name that no file can have
+    """Returns what is wrong with a file's name, or adds it to `lines`."""
+    if not os.path.isfile(folder / name):  # False for invalid names too
         return "no such file; expected a picture; check the name"
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -179,12 +173,12 @@ def _complaint_of_caption(caption: str, text_length: int) -> str:
 def _is_test(
     metadata: Path, names: list[str], splits: list[str | None], problems: list[str]
 ) -> Chosen | None:
-    """Returns which pictures are for the test, or None where no picture says so."""
+    """Returns which pictures are for the test, or None without the column `split`."""
     if not any(splits):
         return None
     problems += [
-        f"{one_line(str(metadata))}: {one_line(name)}: has no split, and others have one; expected "
-        "train or test, of which data.val_fraction sets a part of train apart; write it"
+        f"{one_line(str(metadata))}: {one_line(name)}: has no split, but others do; expected "
+        "train or test (data.val_fraction takes part of train for validation); write it"
         for name, split in zip(names, splits, strict=True)
         if split is None
     ]
@@ -192,22 +186,22 @@ def _is_test(
 
 
 def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[str]) -> Chosen:
-    """Returns which pictures are for the test, (N,) bool; that they are too few is noted.
+    """Returns which pictures are for the test, (N,) bool.
 
-    Each picture draws a number by its name and the lowest are taken, so that a folder which grows
-    keeps nearly all of its test pictures: what was trained on some is not tested on them later.
+    Without a column `split`, each picture draws a number from its name and the lowest are taken. A
+    folder that grows thus keeps nearly all its test pictures, so they are not trained on later.
 
     Args:
-        own: whose column `split` decides where it has one.
+        own: the folder.
         test_fraction: share of the pictures.
-        seed: of the draws.
-        problems: takes what is wrong.
+        seed: the seed of the draws.
+        problems: receives a line if the test pictures are too few or too many.
     """
     total = len(own.names)
     if own.is_test is not None:
         chosen, cure = own.is_test, "give more pictures the split test"
     else:
-        cure = "raise data.image_folder.test_fraction or take more pictures"
+        cure = "raise data.image_folder.test_fraction or add pictures"
         order = sorted(range(total), key=lambda i: derive_seed(seed, f"test {own.names[i]}"))
         chosen = np.zeros(total, dtype=np.bool_)
         chosen[order[: round(test_fraction * total)]] = True
@@ -220,15 +214,15 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
     elif count == total:
         problems.append(
             f"{one_line(str(own.metadata))}: all {total} pictures are for the test; expected most "
-            "of them to train with; give these the split train"
+            "of them for training; give these the split train"
         )
     return chosen
 
 
 def default_prompts(own: OwnFolder, test: Chosen) -> list[str]:
-    """Returns the most frequent captions; of equal ones, those that a test picture has come first.
+    """Returns the most frequent captions, preferring those with a test picture.
 
-    A test picture is what the sample grid shows beside the painted ones.
+    The sample grid shows that picture next to the painted ones.
     """
     counts = np.bincount(own.caption_index, minlength=len(own.captions))
     tested = np.bincount(own.caption_index[test], minlength=len(own.captions)) > 0
@@ -237,12 +231,14 @@ def default_prompts(own: OwnFolder, test: Chosen) -> list[str]:
 
 
 def stop_if_any(problems: list[str], folder: Path) -> None:
-    """Raises UserError, with the first lines, where there are problems."""
+    """Raises UserError with the first problems, if there are any."""
+    lines = problems[:SHOWN]
     if len(problems) > SHOWN:
-        more = f"{one_line(str(folder))}: {len(problems)} problems; {_check_lists_all(folder)}"
-        raise UserError("\n".join([*problems[:SHOWN], more]))
-    if problems:
-        raise UserError("\n".join(problems))
+        lines.append(
+            f"{one_line(str(folder))}: {len(problems)} problems; {_check_lists_all(folder)}"
+        )
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 def _check_lists_all(folder: Path) -> str:

@@ -1,8 +1,8 @@
-"""The built-in data set: coloured shapes on a plain ground, and a caption that says all of it.
+"""The built-in data set: coloured shapes on a plain background, with complete captions.
 
-The truth of every word is known, so evaluation can say which word of a prompt was painted.
-Shapes are large and clear on purpose: what is to be studied is the models, not the eye. A picture
-shows one shape, "a large red circle", or the harder two of `two_shapes`.
+The truth of every word is known, so evaluation can tell which words of a prompt were painted.
+Shapes are large and clear on purpose: the models are what is studied. A picture shows one shape, "a
+large red circle", or two, which is harder (see `two_shapes`).
 """
 
 from itertools import product
@@ -30,7 +30,7 @@ from unclip.datasets.drawing import (
     on_ground,
 )
 
-# Nominal radii in pixels of a 32-pixel picture, from and to.
+# Lowest and highest nominal radius in a picture of 32 pixels.
 SIZES = {"small": (5.0, 6.0), "large": (10.0, 11.2)}
 PROMPTS = [
     "a large red circle",
@@ -42,14 +42,15 @@ PROMPTS = [
     "a large yellow triangle",
     "a small red square",
 ]
-NUM_DRAWS = 9  # uniform numbers a picture: caption, radius, x, y, turn, 3 colour channels, ground
+NUM_DRAWS = 9  # caption, radius, x, y, turn, 3 colour channels, background
 
 
 class Shapes(Dataset):
-    """The built-in set: how many shapes a picture shows, and the sizes of the splits in pictures.
+    """The built-in set: the shapes in a picture, and the pictures in each split.
 
-    A picture depends on (seed, split, its index) alone, so a larger split begins with the pictures
-    of a smaller one. The test and judge splits hold all pairs, training all but `HELD_OUT`.
+    A picture depends only on the seed, its split and its index, so a larger split begins with the
+    pictures of a smaller one. The test and judge splits show all pairs of colour and shape, the
+    training split all except `HELD_OUT`.
     """
 
     num_objects: Annotated[int, Field(ge=1, le=2)]
@@ -58,35 +59,25 @@ class Shapes(Dataset):
     num_judge: Annotated[int, Field(ge=64, le=10**8)]
 
     def load(self, context: Context) -> DatasetSource:
-        """Returns the data set; a picture, its caption and attributes are drawn when read."""
+        """Returns the data set, whose pictures are drawn when they are read."""
         about = composition() if self.num_objects == 1 else two_shapes.composition()
         every = np.arange(len(about.captions), dtype=np.int32)
-        seen = np.setdiff1d(every, about.held_out)
-        counts = {"train": self.num_train, "test": self.num_test, "judge": self.num_judge}
-        splits = {
-            name: about.split(
-                name, context.seed, count, seen if name == "train" else every, context.image_size
-            )
-            for name, count in counts.items()
-        }
+        seen = np.setdiff1d(every, about.held_out_captions)
+        seed, size = context.seed, context.image_size
         return DatasetSource(
-            captions=about.captions,
-            attribute_names=about.attribute_names,
-            attribute_values=about.attribute_values,
-            caption_attributes=about.caption_attributes,
-            held_out_captions=about.held_out,
-            prompts=about.prompts,
-            allow_flip=about.allow_flip,
-            **splits,
+            **about.described(),
+            train=about.split("train", seed, self.num_train, seen, size),
+            test=about.split("test", seed, self.num_test, every, size),
+            judge=about.split("judge", seed, self.num_judge, every, size),
         )
 
     def status(self, raw_dir: Path, root: Path) -> str:
-        """Returns that there is nothing to wait for."""
+        """Returns that the pictures need no files."""
         return "shapes is drawn, nothing is read"
 
 
 def composition() -> Composition:
-    """Returns pictures of one shape: 48 captions of size, colour and shape."""
+    """Returns the pictures of one shape: 48 captions of size, colour and shape."""
     words = list(product(SIZES, COLOURS, SHAPES))
     lengths = (len(SIZES), len(COLOURS), len(SHAPES))
     return Composition(
@@ -94,7 +85,7 @@ def composition() -> Composition:
         attribute_names=["size", "colour", "shape"],
         attribute_values=[list(SIZES), list(COLOURS), list(SHAPES)],
         caption_attributes=np.array(list(np.ndindex(lengths)), dtype=np.int16),
-        held_out=[i for i, (_, *pair) in enumerate(words) if tuple(pair) in HELD_OUT],
+        held_out_captions=[i for i, (_, *pair) in enumerate(words) if tuple(pair) in HELD_OUT],
         prompts=list(PROMPTS),
         allow_flip=True,
         num_draws=NUM_DRAWS,

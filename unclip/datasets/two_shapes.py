@@ -1,12 +1,12 @@
 """The harder pictures of the built-in set: two shapes, "a red circle above a blue square".
 
-Whoever paints them must tie each colour to its own shape and put each shape in its own place. The
-two always differ in colour and in shape, so that every caption asks for both, and words alone, in
-any order, never tell which picture is meant.
+A model must bind each colour to its shape and put each shape in its place. The two always differ in
+colour and in shape, so every caption requires both, and its words alone, without their order, never
+tell which picture is meant.
 
-A picture has one caption: the upper, or the left, shape is named first. "Below" and "right of"
-would be second captions of the same pictures, and no picture could say which of the two is its own.
-For the same reason mirrored pictures are none of this set: the mirror exchanges left and right.
+A picture has one caption, which names the upper or left shape first. "Below" and "right of" would
+be second captions of the same pictures, with no way to tell which one applies. Mirrored pictures do
+not belong to this set either, because mirroring exchanges left and right.
 """
 
 from itertools import product
@@ -30,8 +30,8 @@ from unclip.datasets.drawing import (
 )
 
 RELATIONS = ("above", "left of")
-RADII = (4.6, 5.6)  # nominal, in pixels of a 32-pixel picture: the widest tips just fit half of it
-TILT = 2.5  # pixels of a 32-pixel picture that a shape strays from the line through both
+RADII = (4.6, 5.6)  # nominal, in a picture of 32 pixels: the widest tips just fit into half of it
+TILT = 2.5  # pixels, of 32, by which a shape strays from the line through both
 PROMPTS = [
     "a red circle above a blue square",
     "a blue square above a red circle",
@@ -42,14 +42,14 @@ PROMPTS = [
     "a green triangle left of an orange star",
     "a purple square left of a yellow circle",
 ]
-# Uniform numbers: caption, ground, place of both across their line, and for each shape: radius,
-# place along the line, place across it, turn, 3 colour channels.
+# Caption, background, position of both across their line; then for each shape: radius, position
+# along the line, position across it, turn, 3 colour channels.
 NUM_OWN_DRAWS = 7
 NUM_DRAWS = 3 + 2 * NUM_OWN_DRAWS
 
 
 def composition() -> Composition:
-    """Returns pictures of two shapes: 720 captions, 216 of them with a held-out pair."""
+    """Returns the pictures of two shapes: 720 captions, 216 of them with a held-out pair."""
     things = list(product(range(len(COLOURS)), range(len(SHAPES))))
     rows = [
         (*first, relation, *second)
@@ -66,7 +66,7 @@ def composition() -> Composition:
         attribute_names=["colour_1", "shape_1", "relation", "colour_2", "shape_2"],
         attribute_values=[colours, shapes, list(RELATIONS), colours, shapes],
         caption_attributes=np.array(rows, dtype=np.int16),
-        held_out=[i for i, row in enumerate(rows) if {row[:2], row[3:]} & held_out],
+        held_out_captions=[i for i, row in enumerate(rows) if {row[:2], row[3:]} & held_out],
         prompts=list(PROMPTS),
         allow_flip=False,
         num_draws=NUM_DRAWS,
@@ -87,17 +87,17 @@ def draw(draws: Array, attributes: npt.NDArray[np.int16], image_size: int) -> np
         image_size: height and width; lengths scale with it.
     """
     colour, shape, is_above = attributes[:, [0, 3]], attributes[:, [1, 4]], attributes[:, 2] == 0
-    own = draws[:, 3:].reshape(len(draws), 2, NUM_OWN_DRAWS)  # of each shape
+    own = draws[:, 3:].reshape(len(draws), 2, NUM_OWN_DRAWS)  # for each shape
     outlines, half, tilt = OUTLINES[shape], image_size / 2, TILT * image_size / 32
     low, high = RADII
     radius = (low + (high - low) * own[..., 0]) * outlines[..., 2] * image_size / 32
-    radius = np.minimum(radius, half / 2 - MARGIN)  # (N, 2); the margin alone does not scale
+    radius = np.minimum(radius, half / 2 - MARGIN)  # (N, 2); only the margin does not scale
 
     room = np.maximum(half / 2 - radius - MARGIN, 0.0)
     along = half * np.array([0.5, 1.5]) + room * around_zero(own[..., 1])
     room = np.maximum(half - radius.max(axis=1, keepdims=True) - MARGIN - tilt, 0.0)
     across = half + room * around_zero(draws[:, 2:3]) + tilt * around_zero(own[..., 2])
-    # Along is y where one is above the other, and x where it is left of it.
+    # The line is vertical for "above" and horizontal for "left of".
     x, y = np.where(is_above[:, None], (across, along), (along, across))  # each (N, 2)
     turn = TURN_JITTER * around_zero(own[..., 3])
 

@@ -1,22 +1,21 @@
 """Writes the prepared folder that `unclip.data.prepared` reads.
 
-Apart from the reader, so that a change here reruns prepare alone: where its bytes come out the
-same, nothing is trained again.
+It is separate from the reader, so that a change here reruns only prepare: as long as the bytes stay
+the same, nothing is trained again.
 """
 
-import json
 import math
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from unclip.config.errors import UserError
+from unclip.core.artifacts import write_json
+from unclip.core.files import replaced
 from unclip.core.npy import create_npy
 from unclip.core.seeding import generator
 from unclip.data.prepared import FORMAT_VERSION
@@ -37,19 +36,19 @@ def write_prepared(
     seed: int,
     advance: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Writes `source` to `folder`, in place of what was there.
+    """Writes `source` to `folder` and replaces what was there, completely or not at all.
 
-    Equal arguments give equal bytes. Pictures keep the source's order; those of the validation
-    split are chosen by a seeded permutation.
+    Equal arguments give equal bytes. Pictures keep the order of the source; a seeded permutation
+    chooses the validation split.
 
     Args:
-        folder: it is complete or absent: written under another name, then renamed.
+        folder: the prepared folder.
         source: the data set.
-        name: of it, as `data.dataset` has it.
-        image_size: height and width that its pictures must have.
+        name: its name in `data.dataset`.
+        image_size: the height and width of its pictures.
         val_fraction: share of the training pictures, in (0, 1), that becomes the validation split.
-        seed: of that choice.
-        advance: told how many more pictures are written, to show progress.
+        seed: chooses them.
+        advance: called with the number of pictures just written, to show progress.
 
     Raises:
         UserError: the validation or the training split would be empty.
@@ -57,31 +56,35 @@ def write_prepared(
     num_pictures, channels, *size = source.train.images.shape
     assert size == [image_size, image_size], f"{name} draws {size}, not {image_size}"
     chosen = _choose_validation(num_pictures, val_fraction, seed)
-
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    members = {"train": ~chosen, "val": chosen}
-    histogram = _write_splits(partial, source.train, members, advance)["train"]
-    counts = {"train": int((~chosen).sum()), "val": int(chosen.sum())}
-    for kind, split in (("test", source.test), ("judge", source.judge)):
-        if split is not None:
-            every = np.ones(split.images.shape[0], dtype=np.bool_)
-            _write_splits(partial, split, {kind: every}, advance)
-            counts[kind] = len(every)
-
-    mean, std = mean_and_std(histogram)
-    about = _describe(source) | {"name": name, "image_size": image_size, "channels": channels}
-    about |= {"counts": counts, "mean": mean, "std": std}
-    _write_json(partial / "dataset.json", about)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    with replaced(folder) as temporary:
+        members = {"train": ~chosen, "val": chosen}
+        histogram = _write_splits(temporary, source.train, members, advance)["train"]
+        counts = {"train": int((~chosen).sum()), "val": int(chosen.sum())}
+        for kind, split in (("test", source.test), ("judge", source.judge)):
+            if split is not None:
+                every = np.ones(split.images.shape[0], dtype=np.bool_)
+                _write_splits(temporary, split, {kind: every}, advance)
+                counts[kind] = len(every)
+        mean, std = mean_and_std(histogram)
+        about = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "image_size": image_size,
+            "channels": channels,
+            "caption_attributes": source.caption_attributes.tolist(),
+            "judge_split": "train" if source.judge is None else "judge",
+            "counts": counts,
+            "mean": mean,
+            "std": std,
+        }
+        write_json(temporary / "dataset.json", source.described() | about, indent=1)
 
 
 def mean_and_std(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Returns each channel's mean and (population) standard deviation of pixels in [0, 1].
+    """Returns each channel's mean and (population) standard deviation, for pixels in [0, 1].
 
-    The sums are whole numbers, so neither the order nor the size of the chunks can change a bit.
-    A channel of one single value has no spread to divide by; its std is given as 1.
+    The sums are integers, so neither the order nor the size of the chunks can change a bit. The
+    std of a constant channel is given as 1.
 
     Args:
         histogram: (C, 256), how often each value occurs.
@@ -100,7 +103,7 @@ def num_validation(num_pictures: int, val_fraction: float) -> int:
     """Returns how many of the training pictures are for validation.
 
     Raises:
-        UserError: all of them, or none.
+        UserError: none or all of them would be.
     """
     num_val = round(val_fraction * num_pictures)
     if not 0 < num_val < num_pictures:
@@ -125,12 +128,10 @@ def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Cho
 def _write_splits(
     folder: Path, split: Split, members: dict[str, Chosen], advance: Callable[[int], object]
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Writes the chosen rows of each member as a split of its own.
-
-    All members in one pass, since reading may mean drawing.
+    """Writes the chosen rows of each member as a separate split, in one pass over `split`.
 
     Returns:
-        for each member how often each value occurs in each channel, (C, 256) int64.
+        how often each value occurs in each channel, (C, 256) int64, for each member.
     """
     num_pictures, channels = split.images.shape[:2]
     histograms = {name: np.zeros((channels, 256), dtype=np.int64) for name in members}
@@ -161,23 +162,3 @@ def _write_splits(
 
 def _count_values(channels: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
     return np.stack([np.bincount(values.ravel(), minlength=256) for values in channels])
-
-
-def _describe(source: DatasetSource) -> dict[str, Any]:
-    """Returns what the source says of itself, apart from its pictures."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "captions": source.captions,
-        "attribute_names": source.attribute_names,
-        "attribute_values": source.attribute_values,
-        "caption_attributes": source.caption_attributes.tolist(),
-        "held_out_captions": source.held_out_captions,
-        "prompts": source.prompts,
-        "allow_flip": source.allow_flip,
-        "judge_split": "train" if source.judge is None else "judge",
-    }
-
-
-def _write_json(path: Path, about: dict[str, Any]) -> None:
-    text = json.dumps(about, sort_keys=True, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")

@@ -40,7 +40,7 @@ def judge_pictures(
     features, logits = [], []
     for start in range(0, len(images), BATCH):
         batch = torch.from_numpy(np.array(images[start : start + BATCH]))
-        found = model.features(data.normalise(batch.to(device)))
+        found = model.features(data.normalisation.normalise(batch.to(device)))
         features.append(found.float().cpu())
         logits.append([logit.float().cpu() for logit in (head(found) for head in model.heads)])
     return Verdict(torch.cat(features), [torch.cat(each) for each in zip(*logits, strict=True)])
