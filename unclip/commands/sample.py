@@ -40,7 +40,7 @@ def sample(
     prompts = prompts or unclip.system.prompts
     check_prompts(prompts, unclip.system)
     make_folder(out)
-    num = num or unclip.recipe.sample.num_per_prompt
+    num = num or unclip.defaults.sample.num_per_prompt
     with progress("painting", len(prompts) * num) as bar:
         painted = unclip.sample(
             prompts,

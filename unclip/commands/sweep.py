@@ -39,9 +39,9 @@ def sweep(
     require_trained(None)
     make_folder(out)
     from unclip.evaluation.sweep import Sweep
-    from unclip.painting.options import recipe_of
+    from unclip.painting.options import painting_params_of
 
-    swept = Sweep.of(Layout(), recipe_of(Path()).sample, num, out)
+    swept = Sweep.of(Layout(), painting_params_of(Path()).sample, num, out)
     swept.guidance(guidance or [1.0, 1.5, 2.0, 3.0, 5.0])
     swept.steps(steps or [4, 8, 16, 32, 64])
     typer.echo(f"{out}: guidance.png and steps.png, their tables (.csv) and grids")

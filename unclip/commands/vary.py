@@ -46,7 +46,7 @@ def vary(
     from unclip.pictures.sheets import strip
 
     make_folder(out)
-    num = num or unclip.recipe.sample.num_per_prompt
+    num = num or unclip.defaults.sample.num_per_prompt
     with progress("painting", num) as bar:
         painted = unclip.vary(
             picture,
