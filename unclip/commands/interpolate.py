@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from unclip.commands import options
+from unclip.commands.common import check_prompts, open_unclip
 from unclip.painting.options import FRAMES
 
 
@@ -42,35 +43,21 @@ def interpolate(
 
     Example: `python cli.py interpolate "a large red circle" "a large blue star"`
     """
-    from unclip.commands.common import check_prompts, make_folder, open_unclip, say_where, slugs
     from unclip.pictures.files import names_picture, picture_size
-    from unclip.running.progress import progress
 
-    files = [Path(word) if names_picture(word) else None for word in (start, end)]
+    files = [word for word in (start, end) if names_picture(word)]
     for file in files:
-        if file is not None:
-            picture_size(file)  # a wrong file is told before torch is loaded
+        picture_size(Path(file))  # reports a wrong file before torch is loaded
     unclip = open_unclip(rev, source)
-    from unclip.commands.ways import save_way
+    from unclip.commands.saving import painting, save_way
     from unclip.painting.sources import read_source
 
-    prompts = [word for word, file in zip((start, end), files, strict=True) if file is None]
-    check_prompts(prompts, unclip.system)
-    given = [None if file is None else read_source(file, unclip.system) for file in files]
-    make_folder(out)
-    with progress("painting", frames) as bar:
+    check_prompts([word for word in (start, end) if word not in files], unclip.system)
+    given = {file: read_source(file, unclip.system) for file in files}
+    chosen = {"guidance": guidance, "prior_guidance": prior_guidance, "steps": steps}
+    with painting(out, frames) as progress:
         painted = unclip.interpolate(
-            start,
-            end,
-            frames,
-            seed,
-            invert=invert,
-            noise=noise,
-            guidance=guidance,
-            prior_guidance=prior_guidance,
-            steps=steps,
-            progress=bar.advance,
+            start, end, frames, seed, invert=invert, noise=noise, progress=progress, **chosen
         )
-    names = slugs([Path(word).stem if names_picture(word) else word for word in (start, end)])
-    sheet, replaced = save_way(painted, out, f"interpolate_{names[0]}_{names[1]}", given)
-    say_where(sheet, frames, replaced)
+    titles = [Path(word).stem if word in files else word for word in (start, end)]
+    save_way(painted, out, titles, (given.get(start), given.get(end)))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from unclip.commands.common import make_folder, require_trained
+
 FEWEST = 10  # pictures that a Fréchet distance can be of
 
 
@@ -33,11 +35,9 @@ def sweep(
 
     Example: `python cli.py sweep --num 300 --guidance 1 --guidance 2`
     """
-    from unclip.commands.common import make_folder, require_trained
-    from unclip.config.layout import Layout
-
     require_trained(None)
     make_folder(out)
+    from unclip.config.layout import Layout
     from unclip.evaluation.sweep import Sweep
     from unclip.painting.options import painting_params_of
 
