@@ -47,14 +47,16 @@ def training(folder: Path, stage: str, **changes: Any) -> Work:
         changes: other values of the stage's section; one process knows one precision only.
     """
     layout = Layout(folder)
-    recipe = getattr(load_params(layout.params), stage.removeprefix("train_"))
-    recipe = recipe.model_copy(update={"train_steps": ENDLESS} | changes)
-    machine = open_machine(recipe.precision)
-    task = TASKS[stage].of(layout, recipe, machine)
+    section = getattr(load_params(layout.params), stage.removeprefix("train_"))
+    section = section.model_copy(update={"train_steps": ENDLESS} | changes)
+    machine = open_machine(section.precision)
+    task = TASKS[stage].of(layout, section, machine)
     model = task.new_model()
-    steps = Training(model, task.loss, recipe, stage=stage, accelerator=machine.accelerator).steps()
+    steps = Training(
+        model, task.loss, section, stage=stage, accelerator=machine.accelerator
+    ).steps()
     facts = {
-        "pictures": recipe.batch_size,
+        "pictures": section.batch_size,
         "flops": count_flops(lambda: next(steps)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "precision": machine.precision,
@@ -70,7 +72,7 @@ def training(folder: Path, stage: str, **changes: Any) -> Work:
 def painting(folder: Path, num: int) -> Work:
     """Returns the painting of `num` pictures from their captions, at the shipped settings."""
     unclip = UnCLIP.load(folder)
-    sample = unclip.recipe.sample
+    sample = unclip.defaults.sample
     captions = list(itertools.islice(itertools.cycle(unclip.system.prompts), num))
 
     def run(count: int) -> None:
@@ -85,7 +87,7 @@ def decoding(folder: Path, num: int, steps: int) -> Work:
     """Returns the painting of `num` pictures at once from embeddings, by the shipped sampler."""
     unclip = UnCLIP.load(folder)
     system = unclip.system
-    settings = Settings.of(unclip.recipe.sample, system.device)
+    settings = Settings.of(unclip.defaults.sample, system.device)
     solver = replace(settings.decoder, steps=steps)
     settings = replace(settings, decoder=solver, batch_size=num)
     embeds = F.normalize(torch.randn(num, system.embed_mean.numel()), dim=-1)

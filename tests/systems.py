@@ -17,7 +17,7 @@ from unclip.models.unet import UNet
 from unclip.painting.loading import make_system
 from unclip.painting.settings import Settings
 from unclip.painting.system import System
-from unclip.params.loading import load_recipe
+from unclip.params.loading import load_painting_params
 
 MEAN, STD = (0.30, 0.2, 0.1), (0.33, 0.3, 0.4)  # normalised values from -0.9 to 2.67
 EMBED_MEAN, EMBED_STD = (0.5, -0.2, 0.1, 0.0, 0.3, -0.4), (0.1, 0.3, 0.2, 0.5, 0.1, 0.2)
@@ -91,5 +91,5 @@ def random_system(caption_depth: int = 0, prediction_type: str = "v") -> System:
 
 
 def random_unclip(caption_depth: int = 0) -> UnCLIP:
-    """Returns that system with the params.yaml that ships as its recipe."""
-    return UnCLIP(random_system(caption_depth), load_recipe(REPO / "params.yaml"))
+    """Returns that system with the params.yaml that ships with the code."""
+    return UnCLIP(random_system(caption_depth), load_painting_params(REPO / "params.yaml"))

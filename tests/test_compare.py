@@ -24,7 +24,7 @@ from unclip.comparison.experiments import (
 from unclip.comparison.page import comparison_page
 from unclip.config.errors import UserError
 from unclip.painting.painted import Painted
-from unclip.params.loading import load_recipe
+from unclip.params.loading import load_painting_params
 
 
 def experiment(name: str, figures=(), margins=(), **params: str) -> Experiment:
@@ -262,7 +262,7 @@ def paint(monkeypatch, on_cpu):
     from unclip.commands import compare
 
     def paint_all(systems, experiments, prompts=()):
-        recipe = load_recipe(REPO / "params.yaml")
+        recipe = load_painting_params(REPO / "params.yaml")
         opened = {
             experiment.name: UnCLIP(system, recipe.model_copy(update={"sample": experiment.sample}))
             for system, experiment in zip(systems, experiments, strict=True)

@@ -72,7 +72,7 @@ def test_duplicates_are_named_and_are_no_mistake(check, tmp_path):
     status, out, _ = check(folder)
     assert status == 0
     assert said(out, "duplicate") == [
-        "007.png is the same file as 003.png",
+        "007.png has the same pixels as 003.png",
         "008.png has the same pixels as 004.png",
     ]
 

@@ -125,10 +125,10 @@ def test_the_page_is_told_prompts_bounds_and_the_recipes_values(port, unclip):
     assert facts["notice"] == "A notice."
     assert facts["prompts"] == ["a red circle", "a blue star"]
     assert facts["most_steps"] == 20, "as many timesteps as the decoder has"
-    assert facts["seed"] == str(unclip.recipe.sample.seed), "as text, which no browser rounds"
+    assert facts["seed"] == str(unclip.defaults.sample.seed), "as text, which no browser rounds"
     assert facts["most_guidance"] == 100
     assert facts["most_seed"] == 2**53 - 1, "as JavaScript's Number.MAX_SAFE_INTEGER"
-    assert facts["guidance"] == unclip.recipe.sample.guidance
+    assert facts["guidance"] == unclip.defaults.sample.guidance
 
 
 def test_the_same_seed_paints_the_same_picture_and_another_paints_another(port):
@@ -185,7 +185,7 @@ def test_a_trajectory_goes_from_noise_to_the_picture(port, unclip):
     moments = ask(port, "trajectory", LAST)
     assert [each["caption"] for each in moments] == ["t = 19", "t = 12", "t = 6", "t = 0"]
     system = unclip.system
-    params = unclip.recipe.sample.model_copy(update={"guidance": 2.0, "steps": 3})
+    params = unclip.defaults.sample.model_copy(update={"guidance": 2.0, "steps": 3})
     settings = Settings.of(params, "cpu")
     latent = latent_of_prompt(system, "a red circle", 3, settings)
     assert np.array_equal(pixels(moments[-1]), system.paint_latent(latent, settings))

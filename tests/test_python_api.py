@@ -40,7 +40,7 @@ def file(tmp_path):
 
 
 def settings(**options):
-    return Settings.of(changed_sample(UNCLIP.recipe, options), "cpu")
+    return Settings.of(changed_sample(UNCLIP.defaults, options), "cpu")
 
 
 def hashes(layout):
@@ -58,7 +58,7 @@ def test_pictures_stand_in_a_row_for_each_prompt():
 
 
 def test_what_is_not_named_comes_from_params():
-    images, sample = UNCLIP.sample(PROMPTS[:1]).images, UNCLIP.recipe.sample
+    images, sample = UNCLIP.sample(PROMPTS[:1]).images, UNCLIP.defaults.sample
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     assert np.array_equal(images, UNCLIP.system.paint(PROMPTS[:1], seeds, settings()))
 
@@ -265,7 +265,7 @@ def test_it_is_loaded_from_an_earlier_revision(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(lab.root)
     earlier = UnCLIP.from_revision("HEAD~2")
     assert earlier.system.hashes == hashes(trained.layout)
-    assert earlier.recipe.sample.guidance == 4.5
+    assert earlier.defaults.sample.guidance == 4.5
     with pytest.raises(UserError) as caught:
         UnCLIP.from_revision("HEAD~1")
     assert str(caught.value).startswith(
@@ -275,7 +275,7 @@ def test_it_is_loaded_from_an_earlier_revision(trained, tmp_path, monkeypatch):
     lab.run(*command.split())
     fetched = UnCLIP.load("got")
     assert fetched.system.hashes == hashes(trained.layout)
-    assert fetched.recipe == UNCLIP.recipe
+    assert fetched.defaults == UNCLIP.defaults
     with pytest.raises(UserError, match=r"^--rev HEAD: its checkpoints can not be had"):
         UnCLIP.from_revision("HEAD")
 

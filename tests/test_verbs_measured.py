@@ -22,7 +22,7 @@ from unclip.evaluation.judging import judge_pictures
 from unclip.models.judge import Judge
 from unclip.painting.latents import edited, interpolated, latent_of
 from unclip.painting.loading import load_system
-from unclip.painting.options import EDIT_STRENGTH, VARY_ETA, ddim_options, recipe_of
+from unclip.painting.options import EDIT_STRENGTH, VARY_ETA, ddim_options, painting_params_of
 from unclip.painting.settings import Settings
 from unclip.params.loading import changed_sample, load_params
 
@@ -40,7 +40,7 @@ pytestmark = [
 
 def settings_of(*, invert: bool = False, **options: float) -> Settings:
     changes = ddim_options(options, invert=invert)
-    return Settings.of(changed_sample(recipe_of(PRETRAINED), changes), "cpu")
+    return Settings.of(changed_sample(painting_params_of(PRETRAINED), changes), "cpu")
 
 
 SETTINGS, INVERTING = settings_of(), settings_of(invert=True)

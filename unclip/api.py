@@ -45,14 +45,14 @@ from unclip.painting.options import (
     VARY_ETA,
     ddim_options,
     given,
-    recipe_of,
+    painting_params_of,
 )
 from unclip.painting.painted import Painted, Trajectory, painted_latents
 from unclip.painting.settings import Latent, Settings
 from unclip.painting.sources import Noise, Source, is_prompt, read_source, require_fit, title_of
 from unclip.painting.system import Progress, System
 from unclip.params.loading import changed_sample
-from unclip.params.sections import Recipe, SampleParams
+from unclip.params.sections import PaintingParams, SampleParams
 from unclip.provenance.revisions import fetch_models
 
 
@@ -66,8 +66,8 @@ class UnCLIP:
         recipe: says how they paint where a call does not.
     """
 
-    def __init__(self, system: System, recipe: Recipe) -> None:
-        self.system, self.recipe = system, recipe
+    def __init__(self, system: System, recipe: PaintingParams) -> None:
+        self.system, self.defaults = system, recipe
 
     @classmethod
     def load(cls, folder: str | Path = "models") -> Self:
@@ -82,7 +82,7 @@ class UnCLIP:
                 the params.yaml does not say how to paint.
         """
         folder = Path(folder)
-        return cls(load_system(models_in(folder), open_device()), recipe_of(folder))
+        return cls(load_system(models_in(folder), open_device()), painting_params_of(folder))
 
     @classmethod
     def from_revision(cls, rev: str) -> Self:
@@ -277,7 +277,7 @@ class UnCLIP:
 
     def _params(self, options: Mapping[str, Any]) -> tuple[SampleParams, Settings]:
         """Returns the sample section with the options of a call, and how that paints."""
-        params = changed_sample(self.recipe, given(options))
+        params = changed_sample(self.defaults, given(options))
         return params, Settings.of(params, self.system.device)
 
     def _latent(self, picture: Source, seed: int, settings: Settings, invert: bool) -> Latent:

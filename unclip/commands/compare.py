@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.commands.common import check_prompts, make_folder, open_unclip
 from unclip.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def compare(
             f"{' '.join(revs)}: expected two or more different revisions; `dvc exp show` and "
             "`git log` name what there is"
         )
-    # Torch takes seconds to import; the check that needs none of it stands above.
-    from unclip.commands.common import make_folder
     from unclip.comparison.page import comparison_page
 
     asked = list(dict.fromkeys(prompts or []))
@@ -90,7 +89,6 @@ def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]"
 def _paint(
     experiments: "Sequence[Experiment]", asked: Sequence[str], num: int, seed: int
 ) -> "Comparison":
-    from unclip.commands.common import check_prompts
     from unclip.comparison.experiments import Comparison, figure_rows, param_rows
     from unclip.core.device import resolve_precision
     from unclip.running.progress import progress
@@ -124,8 +122,6 @@ def _paint(
 
 
 def _open(experiment: "Experiment") -> "UnCLIP":
-    from unclip.commands.common import open_unclip
-
     rev = None if experiment.name == WORKSPACE else experiment.name
     try:
         return open_unclip(rev, None)

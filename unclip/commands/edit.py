@@ -1,10 +1,11 @@
 """`python cli.py edit`: a picture led from one caption to another."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from unclip.commands import options
+from unclip.commands.common import check_prompts, open_unclip
 from unclip.painting.options import EDIT_STRENGTH, FRAMES
 
 
@@ -37,32 +38,18 @@ def edit(
     Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"
     "a large blue circle"`
     """
-    from unclip.commands.common import check_prompts, make_folder, open_unclip, say_where, slugs
     from unclip.pictures.files import picture_size
-    from unclip.running.progress import progress
 
-    picture_size(picture)  # a wrong file is told before torch is loaded
+    picture_size(picture)  # reports a wrong file before torch is loaded
     unclip = open_unclip(rev, source)
-    from unclip.commands.ways import save_way
+    from unclip.commands.saving import painting, save_way
     from unclip.painting.sources import read_source
 
     check_prompts([caption, wanted], unclip.system)
     given = read_source(picture, unclip.system)
-    make_folder(out)
-    with progress("painting", frames) as bar:
+    chosen: dict[str, Any] = {"strength": strength, "guidance": guidance, "steps": steps}
+    with painting(out, frames) as progress:
         painted = unclip.edit(
-            picture,
-            caption,
-            wanted,
-            frames,
-            seed,
-            strength=strength,
-            invert=invert,
-            guidance=guidance,
-            steps=steps,
-            progress=bar.advance,
+            picture, caption, wanted, frames, seed, invert=invert, progress=progress, **chosen
         )
-    names = slugs([picture.stem, wanted])
-    name = f"edit_{names[0]}_{names[1]}"
-    sheet, replaced = save_way(painted, out, name, (given, None), strength)
-    say_where(sheet, frames, replaced)
+    save_way(painted, out, [picture.stem, wanted], (given, None), strength)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from unclip.commands import options
+from unclip.commands.common import check_prompts, open_unclip
 from unclip.painting.options import FRAMES
 
 
@@ -42,26 +43,21 @@ def interpolate(
 
     Example: `python cli.py interpolate "a large red circle" "a large blue star"`
     """
-    from unclip.commands.common import check_prompts, make_folder, open_unclip, say_where, slugs
     from unclip.pictures.files import names_picture, picture_size
-    from unclip.running.progress import progress
 
-    ends = (start, end)
-    files = {word: Path(word) for word in ends if names_picture(word)}
-    for file in files.values():
-        picture_size(file)  # a wrong file is told before torch is loaded
+    files = [word for word in (start, end) if names_picture(word)]
+    for file in files:
+        picture_size(Path(file))  # reports a wrong file before torch is loaded
     unclip = open_unclip(rev, source)
-    from unclip.commands.ways import save_way
+    from unclip.commands.saving import painting, save_way
     from unclip.painting.sources import read_source
 
-    check_prompts([word for word in ends if word not in files], unclip.system)
-    given = [read_source(files[word], unclip.system) if word in files else None for word in ends]
-    make_folder(out)
+    check_prompts([word for word in (start, end) if word not in files], unclip.system)
+    given = {file: read_source(file, unclip.system) for file in files}
     chosen = {"guidance": guidance, "prior_guidance": prior_guidance, "steps": steps}
-    with progress("painting", frames) as bar:
+    with painting(out, frames) as progress:
         painted = unclip.interpolate(
-            start, end, frames, seed, invert=invert, noise=noise, progress=bar.advance, **chosen
+            start, end, frames, seed, invert=invert, noise=noise, progress=progress, **chosen
         )
-    names = slugs([files[word].stem if word in files else word for word in ends])
-    sheet, replaced = save_way(painted, out, f"interpolate_{names[0]}_{names[1]}", given)
-    say_where(sheet, frames, replaced)
+    titles = [Path(word).stem if word in files else word for word in (start, end)]
+    save_way(painted, out, titles, (given.get(start), given.get(end)))

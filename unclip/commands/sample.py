@@ -1,6 +1,14 @@
 """`python cli.py sample`: pictures of prompts."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from unclip.commands import options
+from unclip.commands.common import check_prompts, open_unclip, slugs
+
+if TYPE_CHECKING:
+    from unclip.painting.system import Pictures
 
 
 def sample(
@@ -23,38 +31,33 @@ def sample(
 
     Example: `python cli.py sample "a large red circle" --num 4 --seed 7`
     """
-    from unclip.commands.common import (
-        check_prompts,
-        make_folder,
-        open_unclip,
-        real_rows,
-        say_where,
-        slugs,
-    )
-    from unclip.running.progress import progress
-
     unclip = open_unclip(rev, source)
-    from unclip.pictures.png import save_png
+    from unclip.commands.saving import painting, save_all
     from unclip.pictures.sheets import grid
 
     prompts = prompts or unclip.system.prompts
     check_prompts(prompts, unclip.system)
-    make_folder(out)
-    num = num or unclip.recipe.sample.num_per_prompt
-    with progress("painting", len(prompts) * num) as bar:
-        painted = unclip.sample(
-            prompts,
-            num,
-            seed,
-            guidance=guidance,
-            prior_guidance=prior_guidance,
-            steps=steps,
-            sampler=sampler,
-            progress=bar.advance,
-        )
+    num = num or unclip.defaults.sample.num_per_prompt
+    chosen: dict[str, Any] = {"guidance": guidance, "prior_guidance": prior_guidance}
+    chosen |= {"steps": steps, "sampler": sampler}
+    with painting(out, len(prompts) * num) as progress:
+        painted = unclip.sample(prompts, num, seed, progress=progress, **chosen)
+    real = _real_pictures(source, prompts, painted.images.shape[2:]) if rev is None else None
     named = slugs(prompts)
     names = [f"{named[i // num]}_seed{note['seed']}" for i, note in enumerate(painted.notes)]
-    replaced = painted.save(out, names)
-    real = real_rows(source, prompts, painted.images.shape[2:]) if rev is None else None
-    save_png(grid(painted.images, prompts, real), out / "grid.png", painted.sheet_note)
-    say_where(out / "grid.png", len(names), replaced)
+    save_all(painted, names, grid(painted.images, prompts, real), out / "grid.png")
+
+
+def _real_pictures(
+    folder: Path | None, prompts: Sequence[str], shape: tuple[int, ...]
+) -> "Pictures | None":
+    """Returns a real picture of each prompt if the folder's data set has pictures of that shape."""
+    from unclip.config.layout import Layout
+    from unclip.data.prepared import Prepared
+
+    prepared = Layout(folder or Path()).prepared
+    if not prepared.is_dir():
+        return None
+    data = Prepared(prepared)
+    fits = shape == (data.channels, data.image_size, data.image_size)
+    return data.real_pictures(prompts) if fits else None

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from unclip.commands.common import make_folder, require_trained
+
 FEWEST = 10  # pictures that a Fréchet distance can be of
 
 
@@ -33,15 +35,13 @@ def sweep(
 
     Example: `python cli.py sweep --num 300 --guidance 1 --guidance 2`
     """
-    from unclip.commands.common import make_folder, require_trained
-    from unclip.config.layout import Layout
-
     require_trained(None)
     make_folder(out)
+    from unclip.config.layout import Layout
     from unclip.evaluation.sweep import Sweep
-    from unclip.painting.options import recipe_of
+    from unclip.painting.options import painting_params_of
 
-    swept = Sweep.of(Layout(), recipe_of(Path()).sample, num, out)
+    swept = Sweep.of(Layout(), painting_params_of(Path()).sample, num, out)
     swept.guidance(guidance or [1.0, 1.5, 2.0, 3.0, 5.0])
     swept.steps(steps or [4, 8, 16, 32, 64])
     typer.echo(f"{out}: guidance.png and steps.png, their tables (.csv) and grids")

@@ -1,10 +1,11 @@
-"""`python cli.py vary`: pictures like one that there is."""
+"""`python cli.py vary`: pictures like a given one."""
 
 from typing import Annotated
 
 import typer
 
 from unclip.commands import options
+from unclip.commands.common import open_unclip, slugs
 from unclip.painting.options import VARY_ETA
 
 
@@ -35,34 +36,21 @@ def vary(
 
     Example: `python cli.py vary samples/painted/a-large-red-circle_seed0.png --num 8`
     """
-    from unclip.commands.common import make_folder, open_unclip, say_where, slugs
     from unclip.pictures.files import picture_size
-    from unclip.running.progress import progress
 
-    picture_size(picture)  # a wrong file is told before torch is loaded
+    picture_size(picture)  # reports a wrong file before torch is loaded
     unclip = open_unclip(rev, source)
+    from unclip.commands.saving import painting, save_all
     from unclip.painting.sources import read_source
-    from unclip.pictures.png import save_png
     from unclip.pictures.sheets import strip
 
     given = read_source(picture, unclip.system)
-    make_folder(out)
-    num = num or unclip.recipe.sample.num_per_prompt
-    with progress("painting", num) as bar:
-        painted = unclip.vary(
-            picture,
-            num,
-            seed,
-            invert=invert,
-            eta=eta,
-            guidance=guidance,
-            steps=steps,
-            progress=bar.advance,
-        )
+    num = num or unclip.defaults.sample.num_per_prompt
+    chosen = {"eta": eta, "guidance": guidance, "steps": steps}
+    with painting(out, num) as progress:
+        painted = unclip.vary(picture, num, seed, invert=invert, progress=progress, **chosen)
     name = f"vary_{slugs([picture.stem])[0]}"
     seeds = [note["seed"] for note in painted.notes]
-    replaced = painted.save(out, [f"{name}_seed{seed}" for seed in seeds])
     label, above = painted.sheet_note["description"], [f"seed {seed}" for seed in seeds]
     sheet = strip(painted.images, label, above, (given, None))
-    save_png(sheet, out / f"{name}.png", painted.sheet_note)
-    say_where(out / f"{name}.png", num, replaced)
+    save_all(painted, [f"{name}_seed{seed}" for seed in seeds], sheet, out / f"{name}.png")

@@ -13,7 +13,7 @@ from unclip.config.layout import Layout
 from unclip.config.settings import REPOSITORY
 
 if TYPE_CHECKING:
-    from unclip.params.sections import Recipe
+    from unclip.params.sections import PaintingParams
 
 FRAMES = 9  # of a way between two pictures
 EDIT_STRENGTH = 1.0  # the whole difference between what two captions show
@@ -22,7 +22,7 @@ INVERSION_STEPS = 25  # an inversion goes the way of the sampler, and errs less 
 VARY_ETA = 0.3  # of a variation that starts from the picture's own noise
 
 
-def recipe_of(folder: Path) -> "Recipe":
+def painting_params_of(folder: Path) -> "PaintingParams":
     """Returns what the params.yaml beside the networks in a folder says of painting, else ours.
 
     Args:
@@ -31,11 +31,11 @@ def recipe_of(folder: Path) -> "Recipe":
     Raises:
         UserError: it cannot be read, or its sample section is not as this version knows it.
     """
-    from unclip.params.loading import load_recipe
+    from unclip.params.loading import load_painting_params
 
     places = [folder, *([folder.parent] if folder.name == Layout().models.name else [])]
     beside = [Layout(place).params for place in places if Layout(place).params.is_file()]
-    return load_recipe(beside[0] if beside else Layout(REPOSITORY).params)
+    return load_painting_params(beside[0] if beside else Layout(REPOSITORY).params)
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """What must fit together between values of params.yaml, asked before any work."""
 
 from unclip.models.sizes import MOST_FEATURES, level_resolutions, num_features, size_divisor
-from unclip.params.sections import Params, Recipe, TrainingParams
+from unclip.params.sections import PaintingParams, Params, TrainingParams
 
 
-def problems_of(params: Params | Recipe) -> list[str]:
+def problems_of(params: Params | PaintingParams) -> list[str]:
     """Returns what does not fit together, a line each that begins with a key."""
-    if isinstance(params, Recipe):
+    if isinstance(params, PaintingParams):
         return _of_steps(params)
     checks = (_of_training, _of_dimensions, _of_attention, _of_steps, _of_requests)
     return [problem for check in checks for problem in check(params)]
@@ -84,7 +84,7 @@ def _of_attention(params: Params) -> list[str]:
     ]
 
 
-def _of_steps(params: Params | Recipe) -> list[str]:
+def _of_steps(params: Params | PaintingParams) -> list[str]:
     """Returns where painting takes more steps than the networks were trained with."""
     sample = params.sample
     limits = [

@@ -11,9 +11,9 @@ from unclip.config.errors import UserError
 from unclip.config.strict import explain, key_of
 from unclip.config.yaml12 import load_yaml
 from unclip.params.checks import problems_of
-from unclip.params.sections import Params, Recipe, SampleParams
+from unclip.params.sections import PaintingParams, Params, SampleParams
 
-AnyParams = TypeVar("AnyParams", Params, Recipe)
+AnyParams = TypeVar("AnyParams", Params, PaintingParams)
 
 
 def load_params(path: Path) -> Params:
@@ -25,24 +25,24 @@ def load_params(path: Path) -> Params:
     return validate_params(_read(path), where=str(path))
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Returns what a YAML file of params, of this version or another, says of painting.
+def load_painting_params(path: Path) -> PaintingParams:
+    """Returns what painting reads of a params.yaml, of this version or another.
 
     Raises:
-        UserError: as `load_params`, of what a recipe has.
+        UserError: as `load_params`, about the sections that painting reads.
     """
-    return _validated(Recipe, _read(path), where=str(path))
+    return _validated(PaintingParams, _read(path), where=str(path))
 
 
-def changed_sample(recipe: Recipe, changes: Mapping[str, Any]) -> SampleParams:
-    """Returns the sample section of a recipe with some values changed by options.
+def changed_sample(defaults: PaintingParams, changes: Mapping[str, Any]) -> SampleParams:
+    """Returns the sample section of the defaults with some values changed by options.
 
     Raises:
         UserError: one line for each option that is unknown or out of bounds.
     """
-    raw = recipe.model_dump()
+    raw = defaults.model_dump()
     raw["sample"] |= changes
-    return _validated(Recipe, raw, where="options").sample
+    return _validated(PaintingParams, raw, where="options").sample
 
 
 def _read(path: Path) -> Any:

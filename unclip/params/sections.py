@@ -219,15 +219,15 @@ class Params(Section):
 
 
 class Timesteps(Section):
-    """Of a section that trains what denoises: how many steps painting can take."""
+    """What painting reads of the sections prior and decoder: how many steps it can take."""
 
     model_config = ConfigDict(extra="ignore")
 
-    num_timesteps: int | None = None  # None where an older version called it otherwise
+    num_timesteps: int | None = None  # None: an older version has another name for it
 
 
-class Recipe(Section):
-    """What painting reads of a params.yaml; the rest may be that of another version."""
+class PaintingParams(Section):
+    """What painting reads of a params.yaml; the rest may be of another version."""
 
     model_config = ConfigDict(extra="ignore")
 

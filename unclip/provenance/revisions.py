@@ -7,7 +7,7 @@ from typing import Any
 
 from unclip.config.errors import UserError, first_line
 from unclip.config.layout import Layout
-from unclip.params.loading import load_recipe
+from unclip.params.loading import load_painting_params
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def fetch_models(rev: str, folder: Path) -> None:
     if not recipe.is_file():
         return
     try:
-        load_recipe(recipe)
+        load_painting_params(recipe)
     except UserError as error:
         reason = str(error).splitlines()[0].removeprefix(f"{recipe}: ")
         raise UserError(

@@ -98,7 +98,7 @@ class PageRequests:
 
     def facts(self) -> dict[str, Any]:
         """Returns what the page has to know: prompts, bounds, and the default values."""
-        system, sample = self.unclip.system, self.unclip.recipe.sample
+        system, sample = self.unclip.system, self.unclip.defaults.sample
         return {
             "prompts": system.prompts,
             "words": sorted(system.words),

@@ -66,7 +66,7 @@ class Service:
 
     def defaults(self) -> dict[str, Any]:
         """Returns what each of SETTINGS is where a request does not say: one picture a prompt."""
-        sample = self.unclip.recipe.sample.model_dump()
+        sample = self.unclip.defaults.sample.model_dump()
         return {"num": 1} | {name: sample[name] for name in SETTINGS if name != "num"}
 
 
