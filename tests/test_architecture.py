@@ -77,7 +77,6 @@ def test_the_networks_know_nothing_else_of_ours(source):
                 *("unclip/params.py", "unclip/serving/studio.py", "unclip/config/strict.py"),
             ],
         ),
-        ("torch_fidelity", ["unclip/evaluation/inception.py"]),
         ("dvc", ["unclip/provenance/dvc_history.py", "unclip/provenance/revisions.py"]),
     ],
 )
