@@ -1,6 +1,5 @@
 """The command line of unCLIP Lab: `python cli.py --help`."""
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,12 +70,11 @@ app.add_typer(data, name="data")
 
 
 def main() -> None:
-    """Runs the command line; what the user can mend ends in one line and status 1."""
+    """Runs the command line; a user's mistake ends in one line and status 1."""
     from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
+    from unclip.config.streams import replace_what_cannot_be_shown
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # cp1252 has no ← and no 猫
+    replace_what_cannot_be_shown()
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Judges the painted pictures, always beside what real ones reach. It paints nothing."""
+"""Judges the painted pictures, always beside the figures of real ones. It paints nothing."""
 
 import json
 import sys
@@ -10,8 +10,7 @@ from unclip.config.layout import MODEL_OF_STAGE, Layout
 from unclip.core.artifacts import write_metrics
 from unclip.evaluation.accuracy import accuracy_figures
 from unclip.evaluation.copies import copy_figures
-from unclip.evaluation.inception import Inception
-from unclip.evaluation.likeness import inception_figures, prior_figures, sample_figures
+from unclip.evaluation.likeness import prior_figures, sample_figures
 from unclip.evaluation.scene import Scene
 from unclip.params.sections import EvaluateParams
 from unclip.pictures.charts import bar_accuracies, curves
@@ -21,7 +20,7 @@ from unclip.pictures.sheets import neighbours
 from unclip.running.stage import main
 
 STAGE = "evaluate"
-HEADLINE = (  # of the figures, what `dvc exp show` compares; with CLIP's own at most ten
+HEADLINE = (  # the figures that `dvc exp show` compares, at most ten with CLIP's
     *("joint_accuracy", "joint_accuracy_held_out", "judge_real_accuracy"),
     *("frechet_distance", "frechet_distance_floor", "coverage", "coverage_ceiling"),
     *("diversity", "memorised"),
@@ -32,18 +31,15 @@ MOST_BARS = 100  # of the chart of accuracies
 
 def run(layout: Layout, evaluate: EvaluateParams) -> None:
     """Writes metrics/evaluate.json, metrics/headline.json and the plots."""
-    inception = Inception.open() if evaluate.inception else None
     scene = Scene.of(layout)
     clip = json.loads(layout.metrics("train_clip").read_text(encoding="utf-8"))
     if not scene.data.attribute_names:
-        told = f"{scene.data.name} has no attributes: accuracy is left out"
-        print(f"{STAGE}: {told}", file=sys.stderr)
+        why = f"{scene.data.name} has no attributes, so accuracy is left out"
+        print(f"{STAGE}: {why}", file=sys.stderr)
 
     figures = accuracy_figures(scene, seed=evaluate.seed) | sample_figures(scene, evaluate)
     copies, nearest = copy_figures(scene)
     figures |= prior_figures(scene) | copies
-    if inception is not None:
-        figures |= inception_figures(scene, evaluate, inception)
     headline = {name: figures[name] for name in HEADLINE if name in figures}
     headline |= {name: clip[name] for name in HEADLINE_OF_CLIP if name in clip}
 
@@ -56,7 +52,7 @@ def run(layout: Layout, evaluate: EvaluateParams) -> None:
 
 
 def _accuracy_chart(figures: dict) -> Image.Image:
-    """Returns the accuracy of each caption, or of each word where captions are many."""
+    """Returns the chart of the accuracy of each caption, or of each word if captions are many."""
     each = "caption" if "accuracy_per_caption" in figures else "word"
     painted, real = (figures.get(f"{kind}_per_{each}", {}) for kind in ("accuracy", "judge_real"))
     shown = dict(islice(painted.items(), MOST_BARS))

@@ -5,16 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unclip.config.layout import Layout
-from unclip.core.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
-from unclip.core.device import Machine, open_machine, to_device
-from unclip.core.seeding import derive_seed, generator
+from unclip.core.artifacts import build, write_metrics
+from unclip.core.device import Machine, open_machine
+from unclip.core.seeding import generator
 from unclip.data.embeddings import Embeddings, write_captions, write_images
 from unclip.data.prepared import Prepared, PreparedSplit
 from unclip.data.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
@@ -23,9 +22,8 @@ from unclip.params.sections import ClipParams
 from unclip.running.progress import track
 from unclip.running.stage import main
 from unclip.training.augment import augment, drop_words, is_part_of
-from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
-from unclip.training.share import Share
+from unclip.training.task import Task
 
 STAGE = "train_clip"
 MODEL_KEYS = (
@@ -34,23 +32,18 @@ MODEL_KEYS = (
 )
 EMBED_BATCH = 125  # pictures; changes speed and memory only
 READ_BATCH = 1000  # captions; likewise
-MOST_WORDS = 5000  # that the artifact names, so that unknown words of a prompt can be told
+MOST_WORDS = 5000  # that the artifact lists, so that a prompt's unknown words can be reported
 FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
 
 
 def run(layout: Layout, clip: ClipParams) -> None:
     """Writes models/clip, data/embeddings, metrics and history."""
-    machine = open_machine(clip.precision)
-    task = ClipTask.of(layout, clip, machine)
+    task = ClipTask.of(layout, clip, open_machine(clip.precision))
     data = task.data
-    other_bytes = task.num_embedded_bytes()
-    with trained(STAGE, task, clip, layout, machine, other_bytes=other_bytes) as (fitted, log):
-        inputs = {"data": file_hash(layout.prepared / "dataset.json")}
+    with trained(task, layout) as (fitted, log):
         facts = {"dataset": data.name, "prompts": data.prompts, "words": trained_words(data)}
-        artifact = Artifact("clip", task.config, fitted.weights, facts, inputs)
-        save_artifact(layout.model("clip"), artifact)
-        model = build(artifact, CLIP, layout.model("clip")).to(machine.device)
-        assert isinstance(model, CLIP)
+        artifact = task.save(layout, fitted.weights, facts)
+        model = build(artifact, CLIP, layout.model("clip")).to(task.machine.device)
         task.embed_all(model, layout.embeddings)
         zero_shot = test_figures(data, Embeddings(layout.embeddings))
         figures = {f"val_{k.removeprefix('val_')}": v for k, v in fitted.metrics.items()}
@@ -68,69 +61,47 @@ def trained_words(data: Prepared) -> list[str]:
 
 
 @dataclass(frozen=True)
-class ClipTask:
-    """What CLIP learns from.
+class ClipTask(Task[ClipParams]):
+    """What CLIP learns from: pictures and their captions.
 
     Attributes:
-        data: the prepared data set.
-        clip: the params.
-        machine: device and precision.
-        share: which rows of a batch this process embeds.
-        config: what CLIP is built from.
         tokens: (K, L) int64, the data set's distinct captions, on the device.
         mask: (K, L) bool.
-        batches: which pictures a step learns from.
-        train: pictures to learn.
-        val: pictures that measure the loss.
     """
 
-    data: Prepared
-    clip: ClipParams
-    machine: Machine
-    share: Share
-    config: dict[str, Any]
+    stage = STAGE
+    network = CLIP
+
     tokens: Tensor
     mask: Tensor
-    batches: ShuffledBatches
-    train: PreparedSplit
-    val: PreparedSplit
 
     @classmethod
     def of(cls, layout: Layout, clip: ClipParams, machine: Machine) -> "ClipTask":
         """Returns the task of a workspace."""
         data = Prepared(layout.prepared)
-        config = {key: getattr(clip, key) for key in MODEL_KEYS}
-        config |= {"image_size": data.image_size, "in_channels": data.channels}
-        config |= {"vocab_size": VOCAB_SIZE}
+        config = {key: getattr(clip, key) for key in MODEL_KEYS} | {
+            "image_size": data.image_size,
+            "in_channels": data.channels,
+            "vocab_size": VOCAB_SIZE,
+        }
+        train, val = data.split("train"), data.split("val", clip.val_pictures)
         tokens, mask = trim_padding(*tokenize(data.captions, clip.text_length))
         tokens, mask = tokens.to(machine.device), mask.to(machine.device)
-        train, val = data.split("train"), data.split("val", clip.val_pictures)
-        batches = ShuffledBatches(len(train), clip.batch_size, clip.seed, STAGE)
-        share = Share.of(machine.accelerator)
-        return cls(data, clip, machine, share, config, tokens, mask, batches, train, val)
-
-    def new_model(self) -> CLIP:
-        """Returns CLIP with its first, seeded weights."""
-        torch.manual_seed(derive_seed(self.clip.seed, f"{STAGE} weights"))
-        return CLIP(**self.config)
+        return cls(data, clip, machine, config, train, val, tokens, mask)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
-        """Returns the loss of a step: augmented pictures against the distinct captions of them.
+        """Returns the loss of a step: augmented pictures against their distinct captions.
 
         It needs the embeddings of the whole batch, so processes that share it exchange theirs.
         """
-        index, draws = self.batches(step), generator(self.clip.seed, f"{STAGE} augmentation", step)
-        pictures = augment(
-            self.train.gather(index),
-            draws,
-            flip=self.clip.flip and self.data.allow_flip,
-            crop_padding=self.clip.crop_padding,
-        )
+        params, index = self.params, self.batches(step)
+        draws = generator(params.seed, f"{STAGE} augmentation", step)
+        flip = params.flip and self.data.allow_flip
+        pictures = self.train.gather(index)
+        pictures = augment(pictures, draws, flip=flip, crop_padding=params.crop_padding)
         tokens, mask, is_own = self._captions(self.train.caption_index[index], draws)
-        images = self.data.normalisation.normalise(
-            to_device(self.share.rows(pictures), self.machine.device)
-        )
-        own = to_device(self.share.some_of(len(tokens)), self.machine.device)
+        images = self.data.normalisation.normalise(self.on_device(self.share.rows(pictures)))
+        own = self.on_device(self.share.some_of(len(tokens)))
         image_embeds, text_embeds, scale = model(images, tokens[own], mask[own])
         image_embeds = self.share.gathered(image_embeds)
         text_embeds = self.share.gathered(text_embeds)[: len(tokens)]
@@ -138,22 +109,19 @@ class ClipTask:
 
     def _captions(self, own: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Returns tokens, mask and is_own of a batch's captions, some of their words left out."""
-        if self.clip.word_dropout == 0:
+        if self.params.word_dropout == 0:
             captions, is_own = self._distinct(own)
             return self.tokens[captions], self.mask[captions], is_own
         whole = [self.data.captions[caption] for caption in own.tolist()]
-        parts = list(dict.fromkeys(drop_words(whole, self.clip.word_dropout, draws)))
-        tokens, mask = trim_padding(*tokenize(parts, self.clip.text_length))
-        made = (tokens, mask, is_part_of(parts, whole))
-        tokens, mask, is_own = (to_device(each, self.machine.device) for each in made)
-        return tokens, mask, is_own
+        parts = list(dict.fromkeys(drop_words(whole, self.params.word_dropout, draws)))
+        tokens, mask = trim_padding(*tokenize(parts, self.params.text_length))
+        is_own = is_part_of(parts, whole)
+        return self.on_device(tokens), self.on_device(mask), self.on_device(is_own)
 
     def _distinct(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the distinct captions (K,) of pictures and which is whose, (B, K) bool."""
+        """Returns the distinct captions (K,) of pictures, and is_own (B, K) bool."""
         captions = own.unique()
-        is_own = own[:, None] == captions
-        device = self.machine.device
-        return to_device(captions, device), to_device(is_own, device)
+        return self.on_device(captions), self.on_device(own[:, None] == captions)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Returns the loss in fixed batches and, where captions are few, zero-shot accuracy."""
@@ -161,7 +129,7 @@ class ClipTask:
         embeds, own = torch.cat(list(self._embed(model, self.val))), self.val.caption_index
         text_embeds = torch.cat([embeds for embeds, _ in self._read(model)])
         losses = []
-        for rows in torch.arange(len(own)).split(self.clip.batch_size):
+        for rows in torch.arange(len(own)).split(self.params.batch_size):
             captions, is_own = self._distinct(own[rows])
             loss = contrastive_loss(embeds[rows], text_embeds[captions], is_own, model.scale)
             losses.append(float(loss) * len(rows))
@@ -174,7 +142,7 @@ class ClipTask:
     def _embed(
         self, model: CLIP, pictures: PreparedSplit, flipped: bool = False
     ) -> Iterator[Tensor]:
-        """Yields the embeddings of pictures in their order, (B, D) float32, some at a time."""
+        """Yields the embeddings of pictures in order, (B, D) float32, some at a time."""
         for start in range(0, len(pictures), EMBED_BATCH):
             batch = torch.from_numpy(np.array(pictures.images[start : start + EMBED_BATCH]))
             images = self.data.normalisation.normalise(batch.to(self.machine.device))
@@ -186,28 +154,18 @@ class ClipTask:
         for tokens, mask in zip(*pieces, strict=True):
             yield model.encode_text(tokens, mask)
 
-    def _embedded_splits(self) -> list[tuple[str, bool]]:
-        """Returns the splits to embed, each with whether it is the mirrored pictures of it."""
-        mirrored = self.clip.embed_flipped and self.data.allow_flip
-        plain = [(split, False) for split in ("train", "val", "test")]
-        return plain + [(split, True) for split in ("train", "val") if mirrored]
-
-    def num_embedded_bytes(self) -> int:
-        """Returns how many bytes `embed_all` writes, about."""
-        pictures = sum(self.data.counts[split] for split, _ in self._embedded_splits())
-        encodings = self.tokens.numel() * self.clip.text_dim
-        return 4 * (pictures * self.clip.embed_dim + encodings)
-
     @torch.inference_mode()
     def embed_all(self, model: CLIP, folder: Path) -> None:
-        """Writes all embeddings; those of captions in float32, as new prompts are embedded."""
+        """Writes all embeddings; captions are embedded in float32, as new prompts are."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_captions(folder, self.mask, self.clip.text_dim, self._read(model))
-        splits = self._embedded_splits()
+        write_captions(folder, self.mask, self.params.text_dim, self._read(model))
+        splits = [(split, False) for split in ("train", "val", "test")]
+        if self.params.embed_flipped and self.data.allow_flip:
+            splits += [("train", True), ("val", True)]
         for split, flipped in track(splits, folder.name, len(splits)):
             pictures = self.data.split(split)
-            shape = (len(pictures), self.clip.embed_dim)
+            shape = (len(pictures), self.params.embed_dim)
             with self.machine.accelerator.autocast():
                 write_images(folder, split, flipped, shape, self._embed(model, pictures, flipped))
 
@@ -218,9 +176,8 @@ def test_figures(data: Prepared, embeddings: Embeddings) -> dict[str, float]:
         return {}
     own = data.split("test").caption_index
     held_out = torch.isin(own, torch.tensor(data.held_out_captions, dtype=torch.int64))
-    is_right = _is_nearest(
-        torch.from_numpy(np.array(embeddings.images("test"))), embeddings.captions, own
-    )
+    image_embeds = torch.from_numpy(np.array(embeddings.images("test")))
+    is_right = _is_nearest(image_embeds, embeddings.captions, own)
     figures = {"zero_shot_accuracy": float(is_right[~held_out].mean())}
     if held_out.any():
         figures["zero_shot_accuracy_held_out"] = float(is_right[held_out].mean())

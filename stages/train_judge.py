@@ -1,13 +1,12 @@
 """Trains the judge, a classifier that knows nothing of CLIP or diffusion and measures pictures.
 
-It learns the attributes of the pictures. Where a data set has none, it learns instead which way up
+It learns the attributes of the pictures. If a data set has none, it learns instead which way up
 they are (Gidaris et al. 2018, "Unsupervised representation learning by predicting image rotations",
-arXiv:1803.07728): to tell that it must see what they show, and its features are what the Fréchet
-distance and its like are measured in. Of accuracy there is then nothing to say.
+arXiv:1803.07728): for that it must see what they show, and the Fréchet distance and its like are
+measured in its features. There is then no accuracy to report.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclip.config.layout import Layout
-from unclip.core.artifacts import Artifact, build, file_hash, save_artifact, write_metrics
-from unclip.core.device import Machine, open_machine, to_device
-from unclip.core.seeding import derive_seed, generator
-from unclip.data.prepared import Prepared, PreparedSplit
+from unclip.core.artifacts import build, write_metrics
+from unclip.core.device import Machine, open_machine
+from unclip.core.seeding import generator
+from unclip.data.prepared import Prepared
 from unclip.evaluation.judging import accuracies, judge_pictures
 from unclip.models.judge import Judge
 from unclip.params.sections import JudgeParams
 from unclip.running.stage import main
 from unclip.training.augment import augment
-from unclip.training.batches import ShuffledBatches
 from unclip.training.run import trained
+from unclip.training.task import Task
 
 STAGE = "train_judge"
 TURNS = 4  # quarters of a circle
@@ -33,23 +32,18 @@ TURNS = 4  # quarters of a circle
 
 def run(layout: Layout, judge: JudgeParams) -> None:
     """Writes models/judge, metrics and history."""
-    machine = open_machine(judge.precision)
-    task = JudgeTask.of(layout, judge, machine)
-    data = task.data
-    with trained(STAGE, task, judge, layout, machine) as (fitted, log):
-        facts = {"mean": data.mean, "std": data.std}
-        inputs = {"data": file_hash(layout.prepared / "dataset.json")}
-        artifact = Artifact("judge", task.config, fitted.weights, facts, inputs)
-        save_artifact(layout.model("judge"), artifact)
-        model = build(artifact, Judge, layout.model("judge")).to(machine.device)
-        assert isinstance(model, Judge)
-        figures = test_figures(model, data, machine.device)
+    task = JudgeTask.of(layout, judge, open_machine(judge.precision))
+    data, device = task.data, task.machine.device
+    with trained(task, layout) as (fitted, log):
+        artifact = task.save(layout, fitted.weights, {"mean": data.mean, "std": data.std})
+        model = build(artifact, Judge, layout.model("judge")).to(device)
+        figures = test_figures(model, data, device)
         write_metrics(layout.metrics(STAGE), fitted.metrics | figures)
         log.log_metrics(judge.train_steps, figures)
 
 
 def test_figures(model: Judge, data: Prepared, device: str) -> dict[str, float]:
-    """Returns the accuracies on the test pictures; none where they have no attributes."""
+    """Returns the accuracies on the test pictures; none if they have no attributes."""
     if not data.attribute_names:
         return {}
     test = data.split("test")
@@ -59,26 +53,14 @@ def test_figures(model: Judge, data: Prepared, device: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class JudgeTask:
+class JudgeTask(Task[JudgeParams]):
     """What the judge learns from: pictures and their attributes, never captions.
 
-    Attributes:
-        data: the prepared data set.
-        judge: the params.
-        device: where it computes.
-        config: what the judge is built from.
-        train: pictures to learn, on the built-in set drawn apart and with all pairs.
-        val: pictures that choose the weights.
-        batches: which pictures make a step.
+    The built-in set has pictures for it alone, drawn separately and with all pairs.
     """
 
-    data: Prepared
-    judge: JudgeParams
-    device: str
-    config: dict[str, Any]
-    train: PreparedSplit
-    val: PreparedSplit
-    batches: ShuffledBatches
+    stage = STAGE
+    network = Judge
 
     @classmethod
     def of(cls, layout: Layout, judge: JudgeParams, machine: Machine) -> "JudgeTask":
@@ -91,39 +73,30 @@ class JudgeTask:
             "num_values": [len(values) for values in data.attribute_values] or [TURNS],
         }
         train, val = data.split("judge"), data.split("val", judge.val_pictures)
-        batches = ShuffledBatches(len(train), judge.batch_size, judge.seed, STAGE)
-        return cls(data, judge, machine.device, config, train, val, batches)
-
-    def new_model(self) -> Judge:
-        """Returns the judge with its first, seeded weights."""
-        torch.manual_seed(derive_seed(self.judge.seed, f"{STAGE} weights"))
-        return Judge(**self.config)
+        return cls(data, judge, machine, config, train, val)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Returns the loss of a step, on augmented pictures."""
-        index = self.batches(step)
-        draws = generator(self.judge.seed, f"{STAGE} augmentation", step)
-        images = augment(
-            self.train.gather(index),
-            draws,
-            flip=self.judge.flip and self.data.allow_flip,
-            crop_padding=self.judge.crop_padding,
-        )
+        params, index = self.params, self.batches(step)
+        draws = generator(params.seed, f"{STAGE} augmentation", step)
+        flip = params.flip and self.data.allow_flip
+        images = self.train.gather(index)
+        images = augment(images, draws, flip=flip, crop_padding=params.crop_padding)
         attributes = self.train.attributes[index]
         if not self.data.attribute_names:
             images, attributes = turned(images, draws)
-        logits = model(self.data.normalisation.normalise(to_device(images, self.device)))
-        return attribute_loss(logits, to_device(attributes, self.device))
+        logits = model(self.data.normalisation.normalise(self.on_device(images)))
+        return attribute_loss(logits, self.on_device(attributes))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Returns loss and joint accuracy on the validation pictures, or that of their turns."""
+        """Returns loss and accuracy on validation pictures, of their attributes or their turns."""
         assert isinstance(model, Judge)
         images, attributes, name = self.val.images, self.val.attributes, "joint"
         if not self.data.attribute_names:
-            draws = generator(self.judge.seed, f"{STAGE} validation")
+            draws = generator(self.params.seed, f"{STAGE} validation")
             pictures, attributes = turned(torch.from_numpy(np.array(images)), draws)
             images, name = pictures.numpy(), "turn"
-        verdict = judge_pictures(model, self.data, images, self.device)
+        verdict = judge_pictures(model, self.data, images, self.machine.device)
         found = accuracies(verdict.predictions, attributes, self.data.attribute_names)
         loss = attribute_loss(verdict.logits, attributes)
         return {"val_loss": float(loss), f"val_{name}_accuracy": found["joint_accuracy"]}
@@ -139,7 +112,7 @@ def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
     losses = []
     for logit, target in zip(logits, attributes.long().T, strict=True):
         total = F.cross_entropy(logit.float(), target, ignore_index=-1, reduction="sum")
-        # Of an attribute that no picture of the batch has, the mean would be 0 / 0.
+        # If no picture of the batch has the attribute, the mean would be 0 / 0.
         losses.append(total / (target != -1).sum().clamp(min=1))
     return torch.stack(losses).sum()
 

@@ -35,12 +35,6 @@ def lab(tmp_path, monkeypatch, on_cpu) -> Lab:
     return lab
 
 
-def ask_for_inception(lab):
-    params = tiny_params()
-    params["evaluate"]["inception"] = True
-    write_params(lab.root / "params.yaml", params)
-
-
 def name_dataset(lab, dataset):
     params = tiny_params()
     params["data"] |= {"dataset": dataset}
@@ -90,7 +84,6 @@ def test_all_is_well_in_a_good_repository(lab, doctor):
     ("damage", "said"),
     [
         (lambda lab: (lab.root / "params.yaml").write_text("data: 3"), "data"),
-        (ask_for_inception, "Inception's weights"),
         (lambda lab: (lab.root / ".dvc").rmdir(), "no .dvc folder here"),
         (lambda lab: lab.run("git", "config", "--unset", "user.email"), "git knows no name"),
     ],

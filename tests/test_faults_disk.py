@@ -116,12 +116,11 @@ def only_error(said: str) -> str:
 
 
 @pytest.mark.parametrize("stage", TRAININGS)
-def test_a_disk_that_fills_up_during_a_training_costs_no_step_of_it(lab, stage, whole):
+def test_a_training_goes_on_where_its_state_was_saved_before_the_disk_filled_up(lab, stage, whole):
     done = run_filling(lab, stage, "training")
-    if done.returncode:  # the decoder paints on the way, for which no room is set aside
-        assert stage == "train_decoder", done.stdout
-        assert os.strerror(errno.ENOSPC) in only_error(done.stdout)
-        assert re.search(rf"goes on from step 1[01] of {STEPS}", run(lab, stage))
+    assert done.returncode == 1, done.stdout  # at the latest when its results are to be written
+    assert os.strerror(errno.ENOSPC) in only_error(done.stdout)
+    assert re.search(r"goes on from step \d+ of", run(lab, stage))
     assert digest(lab, stage) == whole
 
 

@@ -35,9 +35,18 @@ def test_items_of_any_number_are_shared_in_order_and_alike(count, length):
 
 
 @COUNTS
-def test_every_item_is_the_turn_of_one_process(count):
-    found = [turn for share in shares(count) for turn in share.turns("abcdefg")]
-    assert sorted(found) == list(enumerate("abcdefg"))
+def test_the_mean_loss_is_that_of_all_items_each_computed_by_one_process(count, monkeypatch):
+    losses, seen, totals = torch.arange(7.0), [], []
+
+    def loss_of(batch, index):
+        seen.append((batch, index.tolist()))
+        return losses[index].mean()
+
+    monkeypatch.setattr("unclip.training.share.gather_object", lambda own: totals.extend(own) or [])
+    for share in shares(count):
+        mean = share.mean_loss(loss_of, num_items=7, batch_size=2)
+    assert sorted(seen) == [(0, [0, 1]), (1, [2, 3]), (2, [4, 5]), (3, [6])]
+    assert (mean if count == 1 else sum(totals) / 7) == 3
 
 
 def test_one_process_has_everything_and_asks_nobody():
@@ -45,7 +54,7 @@ def test_one_process_has_everything_and_asks_nobody():
     assert alone.leads
     assert torch.equal(alone.rows(rows), rows)
     assert alone.gathered(rows) is rows
-    assert alone.total(1.5) == 1.5
+    assert alone.mean_loss(lambda _, index: index.float().mean(), 6, 4) == 2.5
 
 
 @COUNTS

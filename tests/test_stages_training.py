@@ -281,7 +281,7 @@ def test_the_standardisation_of_the_prior_is_that_of_the_training_embeddings(tra
     assert facts["embed_mean"] == pytest.approx(train.mean(axis=0).tolist(), rel=1e-4, abs=1e-6)
     assert facts["embed_std"] == pytest.approx(train.std(axis=0, ddof=1).tolist(), rel=1e-3)
     task = task_of(trained, "train_prior")
-    seen = (torch.from_numpy(np.array(task.train)) - task.mean) / task.std
+    seen = (torch.from_numpy(np.array(task.train_embeds)) - task.mean) / task.std
     assert seen.mean(dim=0).abs().max() < 1e-3
     assert (seen.std(dim=0) - 1).abs().max() < 1e-3
 

@@ -171,22 +171,6 @@ def test_a_disk_that_takes_no_more_is_told_once_and_tried_again(tmp_path, monkey
     assert state.load().step == 4
 
 
-def test_room_for_the_next_state_is_set_aside_and_given_back_at_the_end(tmp_path):
-    with open_state(tmp_path, "train_x", "key", room=10_000) as state:
-        room = state.folder / "room"
-        assert room.stat().st_blocks * 512 >= 10_000
-        state.save(snapshot())
-        assert room.stat().st_blocks * 512 >= 10_000
-        state.finish()
-        assert not room.exists()
-
-
-def test_room_is_given_back_by_a_training_that_fails(tmp_path):
-    with pytest.raises(Stopped), open_state(tmp_path, "train_x", "key", room=10_000) as state:
-        raise Stopped
-    assert not (state.folder / "room").exists()
-
-
 def test_hooks_are_told_that_a_training_goes_on(run, tmp_path):  # noqa: F811
     told = []
     telling = Hook(1, lambda step, _: None, go_on=lambda: told.append("on"))
@@ -240,14 +224,16 @@ def test_a_state_in_use_is_not_removed(tmp_path):
 def test_the_key_follows_facts_files_and_their_names(tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "a.py").write_text("1")
-    (tmp_path / "code" / "a.pyc").write_text("compiled")
+    for name in ("a.pyc", ".DS_Store", "a.py~"):
+        (tmp_path / "code" / name).write_text("left behind")
 
     def key(lr):
         return key_of({"lr": lr}, tmp_path, ["code"])
 
     first = key(1)
     assert key(1) == first
-    (tmp_path / "code" / "a.pyc").write_text("compiled anew")
+    (tmp_path / "code" / ".DS_Store").write_text("left behind anew")
+    (tmp_path / "code" / "a.py~").unlink()
     assert key(1) == first
     keys = {first, key(2)}
     (tmp_path / "code" / "a.py").write_text("2")

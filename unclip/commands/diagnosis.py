@@ -20,7 +20,7 @@ from unclip.config.layout import Layout
 from unclip.config.settings import num_processes, num_threads, raw_data_dir
 from unclip.core.device import open_machine
 from unclip.params.loading import load_params
-from unclip.running.preflight import NETWORKS, require_inception, require_space
+from unclip.running.preflight import NETWORKS, require_space
 from unclip.running.state import FINISHED, STATE, TrainingState
 from unclip.tracking.address import describe_uri, find_database, find_root, is_tracking_on
 from unclip.tracking.look import look_at_store
@@ -57,8 +57,6 @@ def device() -> str:
 def params() -> str:
     """Returns which data set params.yaml names, all of its values being valid and served here."""
     params = load_params(Layout().params)
-    if params.evaluate.inception:
-        require_inception()
     return f"params.yaml is valid; data set {params.data.dataset}"
 
 

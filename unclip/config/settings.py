@@ -15,7 +15,6 @@ from unclip.config.yaml12 import load_yaml
 SETTINGS = {
     "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
     "device": "UNCLIP_DEVICE",  # auto, cpu, cuda or mps
-    "inception_weights": "UNCLIP_INCEPTION_WEIGHTS",  # file, for `evaluate.inception`
     "processes": "UNCLIP_PROCESSES",  # that share a training
     "threads": "UNCLIP_THREADS",  # CPU threads of one stage
     "tracking": "UNCLIP_TRACKING",  # on or off

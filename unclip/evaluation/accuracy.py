@@ -1,4 +1,4 @@
-"""Whether painted pictures show what was asked for, beside whether the judge is right at all."""
+"""Whether painted pictures show what their captions say, and whether the judge is right at all."""
 
 from collections.abc import Sequence
 
@@ -9,90 +9,67 @@ from unclip.evaluation.bootstrap import margin_of_mean
 from unclip.evaluation.judging import accuracies, is_right
 from unclip.evaluation.scene import Scene
 
-FEW_CAPTIONS = 60  # of so many each has an accuracy of its own; of more, each word
+FEW_CAPTIONS = 60  # up to so many, each has an accuracy of its own; of more, each word has
 
 
 def accuracy_figures(scene: Scene, *, seed: int) -> dict:
-    """Returns how often the judge sees what was asked for, beside how often it is right at all.
+    """Returns how often the judge sees what the caption says, and how often it is right at all.
 
     Figures of painted pictures, of each control and of real pictures are of the captions that
-    training shows; those of the others end in `_held_out`. What stands for each caption or each
-    word is of all pictures. Nothing, where the data set has no attributes that could be asked for.
+    training shows; those of the others end in `_held_out`. Figures of a caption or a word are of
+    all pictures. Empty if the data set has no attributes.
 
     Args:
         scene: all that is judged.
         seed: of the margins.
     """
-    if not scene.data.attribute_names:
+    data = scene.data
+    if not data.attribute_names:
         return {}
-    painted, wanted = scene.painted.predictions, scene.data.caption_attributes[scene.captions]
-    figures: dict = _painted_accuracies(scene, painted, wanted, seed)
+    painted, wanted = scene.painted.predictions, data.caption_attributes[scene.captions]
+    figures: dict = _accuracies(scene, painted, wanted, scene.seen)
+    for suffix, rows in (("", scene.seen), ("_held_out", ~scene.seen)):
+        if rows.sum() > 1:
+            right = is_right(painted[rows], wanted[rows]).all(dim=1)
+            figures[f"joint_accuracy{suffix}_margin"] = margin_of_mean(right, seed=seed)
     for kind, control in scene.controls.items():
         right = is_right(control.predictions, wanted[scene.seen]).all(dim=1)
         figures[f"joint_accuracy_{kind}"] = float(right.float().mean())
         figures[f"joint_accuracy_margin_{kind}"] = margin_of_mean(right, seed=seed)
-    real, stated = scene.real.predictions, _stated(scene)
-    figures |= _real_accuracies(scene, real, stated)
-    if len(scene.data.captions) > FEW_CAPTIONS:
+    # Of real pictures, too, no more is asked than their captions state.
+    is_stated = data.caption_attributes[scene.real_captions.long()] >= 0
+    real, stated = scene.real.predictions, scene.real_attributes.where(is_stated, -1)
+    found = _accuracies(scene, real, stated, ~scene.held_out[scene.real_captions])
+    figures |= {f"judge_real_{name.removeprefix('joint_')}": found[name] for name in found}
+    if len(data.captions) > FEW_CAPTIONS:
         figures["accuracy_per_word"] = per_word(scene, painted, wanted)
         figures["judge_real_per_word"] = per_word(scene, real, stated)
-        return figures
-    figures["accuracy_per_caption"] = per_caption(scene, painted, wanted, scene.captions)
-    figures["judge_real_per_caption"] = per_caption(scene, real, stated, scene.real_captions)
+    else:
+        figures["accuracy_per_caption"] = per_caption(scene, painted, wanted, scene.captions)
+        figures["judge_real_per_caption"] = per_caption(scene, real, stated, scene.real_captions)
     return figures
 
 
-def _stated(scene: Scene) -> Tensor:
-    """Returns the attributes (M, A) that captions of real pictures state; -1 is what they do not.
-
-    Painted pictures are asked for no more.
-    """
-    is_stated = scene.data.caption_attributes[scene.real_captions.long()] >= 0
-    return scene.real_attributes.where(is_stated, -1)
-
-
-def _painted_accuracies(
-    scene: Scene, painted: Tensor, wanted: Tensor, seed: int
+def _accuracies(
+    scene: Scene, predictions: Tensor, wanted: Tensor, is_seen: Tensor
 ) -> dict[str, float]:
-    """Returns the accuracies of painted pictures; the joint ones with margins."""
+    """Returns every accuracy of pictures of seen captions, and of the others as `_held_out`."""
     figures: dict[str, float] = {}
-    for suffix, rows in (("", scene.seen), ("_held_out", ~scene.seen)):
-        if rows.any():
-            found = _counted(scene, painted[rows], wanted[rows])
-            figures |= {f"{name}{suffix}": value for name, value in found.items()}
-        if rows.sum() > 1:
-            right = is_right(painted[rows], wanted[rows]).all(dim=1)
-            figures[f"joint_accuracy{suffix}_margin"] = margin_of_mean(right, seed=seed)
-    return figures
-
-
-def _real_accuracies(scene: Scene, real: Tensor, stated: Tensor) -> dict[str, float]:
-    """Returns the judge's accuracies on real pictures of the same captions."""
-    figures: dict[str, float] = {}
-    is_seen = ~scene.held_out[scene.real_captions]
+    names, values = scene.data.attribute_names, scene.data.attribute_values
     for suffix, rows in (("", is_seen), ("_held_out", ~is_seen)):
         if rows.any():
-            found = _counted(scene, real[rows], stated[rows])
-            figures |= {
-                f"judge_real_{name.removeprefix('joint_')}{suffix}": value
-                for name, value in found.items()
-            }
+            found = accuracies(predictions[rows], wanted[rows], names)
+            found |= binding(predictions[rows], wanted[rows], names, values)
+            figures |= {f"{name}{suffix}": value for name, value in found.items()}
     return figures
-
-
-def _counted(scene: Scene, predictions: Tensor, wanted: Tensor) -> dict[str, float]:
-    """Returns every accuracy of some pictures."""
-    names = scene.data.attribute_names
-    found = accuracies(predictions, wanted, names)
-    return found | binding(predictions, wanted, names, scene.data.attribute_values)
 
 
 def binding(
     predictions: Tensor, wanted: Tensor, names: Sequence[str], values: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Returns whether pictures of several objects tie to each the attributes that are its own.
+    """Returns whether each object of a picture has its own attributes, not those of another.
 
-    Attributes called `<what>_1`, `<what>_2` and so on are those of the first object, the second, …
+    Attributes called `<what>_1`, `<what>_2` and so on belong to the first object, the second, …
 
     Args:
         predictions: (N, A) int64.
@@ -101,12 +78,12 @@ def binding(
         values: for each attribute the words for its values.
 
     Returns:
-        `words_accuracy`, the share of pictures with the right values of each kind, the right
-        colours and the right shapes, in whatever combination; `objects_accuracy`, the share with
-        the right objects, wherever they stand; `binding_accuracy`, of those pictures with the right
-        values in which they can be combined wrongly, the share with the right objects, for which
-        two objects have a chance of 1/2. A figure of no pictures is left out, and all of them where
-        the attributes are not of several objects, each with the same several attributes.
+        `words_accuracy`, the share of pictures with the right values of each kind (colours and
+        shapes, say) in any combination; `objects_accuracy`, the share with the right objects in any
+        place; `binding_accuracy`, the share with the right objects among those pictures with the
+        right values that could be combined wrongly, where two objects have a chance of 1/2. A
+        figure of no pictures is left out. Empty unless there are several objects that share several
+        attributes.
     """
     columns = _columns_of_objects(names, values)
     if columns is None:
@@ -129,7 +106,7 @@ def binding(
 
 
 def _columns_of_objects(names: Sequence[str], values: Sequence[Sequence[str]]) -> Tensor | None:
-    """Returns which attributes are those of each object, (M, K), or None where there are none."""
+    """Returns the columns of each object's attributes, (M, K), or None if there are no objects."""
     columns: dict[str, dict[str, int]] = {}
     for column, name in enumerate(names):
         kind, _, object = name.rpartition("_")
@@ -148,7 +125,7 @@ def _columns_of_objects(names: Sequence[str], values: Sequence[Sequence[str]]) -
 
 
 def _as_numbers(objects: Tensor, base: int) -> Tensor:
-    """Returns a number for each object (N, M, K), those of a picture in rising order, (N, M)."""
+    """Returns a number for each object of (N, M, K), sorted within each picture, (N, M)."""
     places = base ** torch.arange(objects.shape[2])
     return (objects * places).sum(dim=2).sort(dim=1).values
 

@@ -1,4 +1,4 @@
-"""Margins: how far a figure would be off, had other pictures been drawn."""
+"""Margins: how much a figure would change with other pictures."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from unclip.core.seeding import generator
 
 RESAMPLES = 200  # the margin itself is then known to 5 %: 1 / sqrt(2 · 200)
-GROUPS = 50  # of equal size, or one more, fewer where items are fewer; known to 10 %
+GROUPS = 50  # or as many as there are items; the margin is then known to 10 %
 NORMAL_95 = 1.96  # standard deviations on each side that hold 95 % of a normal distribution
 
 
 def margin_of_mean(values: Tensor, *, seed: int) -> float:
     """Returns the 95 % margin of a mean: 1.96 standard errors, by the bootstrap.
 
-    The standard deviation of the mean over resamples (Efron & Tibshirani 1993, algorithm 6.1). It
-    knows only what the items vary in: where all are alike, as with a share of exactly 0 or 1, the
-    margin is 0. For figures of a whole set see `jackknife_margin`.
+    The standard deviation of the mean over resamples (Efron & Tibshirani 1993, algorithm 6.1). If
+    all items are equal, as with a share of exactly 0 or 1, the margin is 0. For figures of a whole
+    set see `jackknife_margin`.
 
     Args:
         values: (N,), numbers or truth values, N at least 2.
@@ -35,15 +35,15 @@ def margin_of_mean(values: Tensor, *, seed: int) -> float:
 def jackknife_margin(statistic: Callable[[Tensor], float], num_items: int, *, seed: int) -> float:
     """Returns the 95 % margin of a statistic of N items: 1.96 standard errors, by the jackknife.
 
-    From what the statistic is without each of some groups of items (Efron & Tibshirani 1993,
-    chapter 11, there with groups of one). It errs on the safe side (Efron & Stein 1981), here by up
-    to 1.6 times. For recall, coverage and Fréchet distances as functions of the painted pictures:
-    no item is ever there twice, which near its floor doubles a Fréchet distance.
+    It leaves out one group of items after another (Efron & Tibshirani 1993, chapter 11, there with
+    groups of one) and errs on the safe side (Efron & Stein 1981), here by up to 1.6 times. It suits
+    recall, coverage and Fréchet distances: no item occurs twice, as it does in the bootstrap, which
+    doubles a Fréchet distance near its floor.
 
     Args:
         statistic: from indices (fewer than N,) int64, all different, to a figure.
         num_items: N.
-        seed: of the division into groups, which is the same for every statistic of N items.
+        seed: of the groups, which are the same for every statistic of N items.
     """
     groups = min(GROUPS, num_items)
     assert groups > 1, f"{groups} groups have no standard deviation"

@@ -6,19 +6,19 @@ import numpy.typing as npt
 from unclip.evaluation.manifold import nearest_pictures, share_nearer
 from unclip.evaluation.scene import Scene
 
-NEIGHBOURS_OF = 2000  # real pictures whose nearest training pictures say what near is
-SHOWN = 12  # pictures whose nearest training pictures are shown
+NEIGHBOURS_OF = 2000  # real pictures, at most, whose nearest training pictures define "near"
+SHOWN = 12  # pictures shown with their nearest training pictures
 
 
 def copy_figures(scene: Scene) -> tuple[dict[str, float], npt.NDArray[np.uint8]]:
     """Returns how near painted pictures come to training pictures, and those that come nearest.
 
-    Near is what one of a hundred real test pictures is, so that a share of 0.01 is no memory.
+    One of a hundred real test pictures counts as near, so a memorised share of 0.01 is no memory.
 
     Returns:
         figures: the memorised share and the mean distances.
-        rows: (4, S, C, H, W) uint8, painted pictures above the training pictures that are nearest
-            to them, then real ones above theirs; the nearest first, S at most SHOWN.
+        rows: (4, S, C, H, W) uint8, painted pictures and the training pictures nearest to them,
+            then real ones and theirs; the nearest first, S at most SHOWN.
     """
     train = scene.data.split("train").images
     painted = np.asarray(scene.images)[scene.seen.numpy()]

@@ -13,10 +13,10 @@ from unclip.core.seeding import derive_seed, generator
 
 @dataclass(frozen=True)
 class FrechetReference:
-    """Real features, ready for the Fréchet distance of many sets (Heusel et al. 2017, eq. 6).
+    """Real features, prepared for the Fréchet distance of many sets (Heusel et al. 2017, eq. 6).
 
-    The trace of the root of a product needs the eigenvalues of S1 · S2, which are those of the
-    symmetric S1^½ · S2 · S1^½; S1^½ is computed once.
+    The trace of (S1 · S2)^½ needs the eigenvalues of S1 · S2, which are those of the symmetric
+    S1^½ · S2 · S1^½; S1^½ is computed once.
 
     Attributes:
         mean: (F,) float64.
@@ -30,7 +30,7 @@ class FrechetReference:
 
     @classmethod
     def of(cls, reference: Tensor) -> "FrechetReference":
-        """Returns that of real features (M, F), M > 1."""
+        """Returns the reference of real features (M, F), M > 1."""
         mean, covariance = _moments(reference)
         values, vectors = torch.linalg.eigh(covariance)
         root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -59,7 +59,7 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
 
 
 class _Given(nn.Module):
-    """Stands where torchmetrics has Inception: the features are there already."""
+    """Takes the place of torchmetrics' Inception network: the features are there already."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -72,17 +72,17 @@ class _Given(nn.Module):
 def kernel_distance(
     features: Tensor, reference: Tensor, *, subsets: int, subset_size: int, seed: int
 ) -> float:
-    """Returns the kernel distance, KID's mean over subsets (Bińkowski et al. 2018, §4).
+    """Returns the kernel distance of (N, F) from (M, F), KID's mean (Bińkowski et al. 2018, §4).
 
     Args:
         features: (N, F).
         reference: (M, F).
-        subsets: how many pairs of subsets are compared.
+        subsets: number of pairs of subsets to compare.
         subset_size: at most N and M.
         seed: of the choice of subsets.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it keeps all features in memory
+        warnings.simplefilter("ignore")  # it says that it keeps all features in memory
         metric = KernelInceptionDistance(
             feature=_Given(features.shape[1]), subsets=subsets, subset_size=subset_size
         )
@@ -95,11 +95,11 @@ def kernel_distance(
 
 @dataclass(frozen=True)
 class RealSplit:
-    """Real pictures, divided so that real can be held against real.
+    """Real pictures, divided to compare real with real.
 
     Attributes:
-        reference: indices that everything is compared with.
-        floor: indices that are compared with them as if they were painted.
+        reference: indices of those that everything is compared with.
+        floor: indices of those that are compared as if they were painted.
     """
 
     reference: Tensor
@@ -107,7 +107,7 @@ class RealSplit:
 
 
 def split_real(rows: Tensor, floor_size: int, seed: int) -> RealSplit:
-    """Returns real pictures `rows` (M,), seeded, at most half of them as the floor."""
+    """Returns real pictures `rows` (M,) divided at random, at most half of them as the floor."""
     order = rows[torch.randperm(len(rows), generator=generator(seed, "real against real"))]
     size = min(floor_size, len(rows) // 2)
     return RealSplit(reference=order[size:], floor=order[:size])
@@ -118,7 +118,7 @@ def paired_cosine(
 ) -> float:
     """Returns the mean cosine of embeddings with those of real pictures of the same caption.
 
-    The mean over all such pairs within a caption, then over captions; NaN where no caption has any.
+    The mean over all pairs within a caption, then over captions; NaN if there are no pairs.
 
     Args:
         embeds: (N, D), unit norm.

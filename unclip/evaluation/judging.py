@@ -16,10 +16,10 @@ BATCH = 125  # pictures; changes speed and memory only
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judge's words on N pictures, on the CPU.
+    """What the judge says of N pictures, on the CPU.
 
     Attributes:
-        features: (N, F) float32, what the answers are read from.
+        features: (N, F) float32, the input of its last layers.
         logits: for each of A attributes (N, number of its values).
     """
 

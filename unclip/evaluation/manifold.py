@@ -1,11 +1,11 @@
 """How painted pictures lie among real ones: fidelity, diversity, and copies of training pictures.
 
-Distances of features are computed pair by pair in float64 and never from products, so that those
-of equal pairs are equal to the last bit: a copy lies exactly on the edge of the ball it belongs to.
+Distances of features are computed pair by pair in float64, never from products, so that equal pairs
+have equal distances to the last bit: a copy lies exactly on the edge of its ball.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 CHUNK = 250  # rows of a table of distances in memory at a time; changes memory and speed only
 CHUNK_PICTURES = 1000  # training pictures in memory at a time; likewise
-NEAREST = 0.01  # share of real pictures that are called near to training pictures
+NEAREST = 0.01  # share of real pictures that count as near to training pictures
 BLOCK = 1024  # pixels: 1024 · 128² = 2**24, up to which float32 holds every whole number
 
 
@@ -23,8 +23,8 @@ BLOCK = 1024  # pixels: 1024 · 128² = 2**24, up to which float32 holds every w
 class Overlap:
     """Which painted and which real pictures lie among each other.
 
-    Two tables of truth values, N · M bytes each, from which every figure is read; so that of a part
-    of the painted pictures costs no second look at their distances.
+    Two tables of truth values, N · M bytes each, from which every figure is read: the figures of a
+    part of the painted pictures need no distance again.
 
     Attributes:
         in_real_balls: (N, M) bool, whether a painted picture is in the ball of a real one.
@@ -57,40 +57,32 @@ class Overlap:
         return self.in_real_balls.any(dim=0)
 
     def of(self, rows: Tensor) -> "Overlap":
-        """Returns the overlap of some painted pictures, their balls as they were, for a margin."""
+        """Returns the overlap of some painted pictures, with the balls of all of them."""
         return Overlap(self.in_real_balls[rows], self.in_painted_balls[rows], self.k)
 
     def figures(self) -> dict[str, float]:
         """Returns the four means; all but the density are in [0, 1]."""
-        return {
-            "precision": float(self.precision.double().mean()),
-            "recall": float(self.recall.double().mean()),
-            "density": float(self.density.mean()),
-            "coverage": float(self.coverage.double().mean()),
-        }
+        names = ("precision", "recall", "density", "coverage")
+        return {name: float(getattr(self, name).double().mean()) for name in names}
 
 
 def overlap(
-    features: Tensor,
-    reference: Tensor,
-    *,
-    k: int,
-    reference_radii: Tensor | None = None,
+    features: Tensor, reference: Tensor, *, k: int, reference_radii: Tensor | None = None
 ) -> Overlap:
     """Returns the overlap of painted with real pictures, from balls around each of them.
 
-    The ball of a picture reaches as far as the k-th nearest other one of its own set, and what lies
-    on its edge is inside, as in Kynkäänniemi et al. 2019, eq. 1. Precision and recall are their
-    eq. 2, density and coverage those of Naeem et al. 2020, §3.1 and §3.2 (their code leaves the
-    edge out; it matters to copies alone). The fewer painted pictures there are, the wider are their
-    balls and the fewer real pictures can they cover: compare figures of equal N, M and k only.
+    The ball of a picture reaches to the k-th nearest other one of its own set, edge included, as in
+    Kynkäänniemi et al. 2019, eq. 1. Precision and recall are their eq. 2, density and coverage
+    those of Naeem et al. 2020, §3.1 and §3.2 (their code excludes the edge, which matters to copies
+    alone). The fewer painted pictures, the wider their balls and the fewer real pictures they can
+    cover: compare figures of equal N, M and k only.
 
     Args:
         features: (N, F), of painted pictures, N > k.
         reference: (M, F), of real pictures, M > k.
-        k: neighbours, of which the picture itself is none; equal pictures are.
-        reference_radii: (M,), `radii(reference, k)` where it is known already; most of the time
-            goes into it.
+        k: neighbours, not counting the picture itself, but counting equal pictures.
+        reference_radii: (M,), `radii(reference, k)` if it is already known; it takes most of the
+            time.
     """
     assert features.shape[1:] == reference.shape[1:], (features.shape, reference.shape)
     painted, real = features.double(), reference.double()
@@ -99,43 +91,39 @@ def overlap(
     assert real_radii.shape == (len(real),), (real_radii.shape, len(real))
     in_real_balls = torch.zeros(len(painted), len(real), dtype=torch.bool)
     in_painted_balls = torch.zeros_like(in_real_balls)
-    for start in range(0, len(painted), CHUNK):
-        rows = slice(start, start + CHUNK)
-        distances = _distances(painted[rows], real)
+    for rows, distances in _distances(painted, real):
         in_real_balls[rows] = distances <= real_radii
         in_painted_balls[rows] = distances <= painted_radii[rows, None]
     return Overlap(in_real_balls, in_painted_balls, k)
 
 
 def radii(features: Tensor, k: int) -> Tensor:
-    """Returns each row's distance from its k-th nearest other row, (N,) float64.
-
-    Args:
-        features: (N, F), N > k.
-        k: at least 1.
-    """
+    """Returns the distance of each row of (N, F) from its k-th nearest other row, (N,) float64."""
     assert 1 <= k < len(features), f"{k} neighbours of {len(features)} pictures"
     points = features.double()
-    # Written in place: small results kept between large tables would tear the heap to pieces.
+    # Written in place: small results kept between large tables would fragment the heap.
     found = torch.empty(len(points), dtype=torch.float64)
-    for start in range(0, len(points), CHUNK):
-        rows = slice(start, start + CHUNK)
-        # The row itself, at distance 0, is one of the k + 1 that are nearest to it.
-        nearest = _distances(points[rows], points).topk(k + 1, dim=1, largest=False).values
-        found[rows] = nearest.amax(dim=1)
+    for rows, distances in _distances(points, points):
+        # The row itself, at distance 0, is one of the k + 1 nearest to it.
+        found[rows] = distances.topk(k + 1, dim=1, largest=False).values.amax(dim=1)
     return found
 
 
-def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """Returns all Euclidean distances, (A, B): exactly 0 for equal rows, exactly symmetric."""
-    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+def _distances(one: Tensor, other: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields Euclidean distances of CHUNK rows from all of the other set, and which rows these are.
+
+    They are exactly 0 for equal rows, and exactly symmetric.
+    """
+    for start in range(0, len(one), CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield rows, torch.cdist(one[rows], other, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 # Diversity
 
 
 def diversity_within_captions(features: Tensor, captions: Tensor) -> dict[int, float]:
-    """Returns the mean distance of two pictures of a caption, for each with at least two.
+    """Returns the mean distance of two pictures of each caption that has at least two.
 
     Args:
         features: (N, F).
@@ -145,7 +133,7 @@ def diversity_within_captions(features: Tensor, captions: Tensor) -> dict[int, f
     for caption in captions.unique().tolist():
         rows = features[captions == caption].double()
         if (count := len(rows)) > 1:
-            total = sum(float(_distances(part, rows).sum()) for part in rows.split(CHUNK))
+            total = sum(float(distances.sum()) for _, distances in _distances(rows, rows))
             found[caption] = total / (count * (count - 1))
     return found
 
@@ -154,13 +142,12 @@ def diversity_ratio(painted: Mapping[int, float], real: Mapping[int, float]) -> 
     """Returns how diverse painted pictures of one caption are; 1 is as diverse as real ones.
 
     The sum of the mean distances within captions, painted over real, over the captions that have
-    both. A ratio of means and not a mean of ratios: where a caption has a handful of real pictures
-    its own ratio is noise over noise, too large on average and unbounded as the real ones come near
-    each other. Its price is that varied captions weigh more; a caption that alone collapses shows
-    in `diversity_within_captions`.
+    both. It is a ratio of means, not a mean of ratios: the ratio of a caption with a handful of
+    real pictures is noise over noise, too large on average and unbounded. In return, varied
+    captions weigh more; a single caption that collapses shows in `diversity_within_captions`.
 
     Args:
-        painted: of `diversity_within_captions`.
+        painted: from `diversity_within_captions`.
         real: likewise, of real pictures.
     """
     shared = sorted(painted.keys() & real.keys())
@@ -174,18 +161,18 @@ def diversity_ratio(painted: Mapping[int, float], real: Mapping[int, float]) -> 
 def nearest_pictures(
     pictures: npt.NDArray[np.uint8], training: npt.NDArray[np.uint8]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the training picture that is nearest to each picture, pixel by pixel.
+    """Returns the training picture nearest to each picture, pixel by pixel.
 
-    All sums are of whole numbers that their type holds exactly, in float32 too, so neither the
-    order of summation nor the chunk changes anything, and the distance of a copy is 0.
+    All sums are of whole numbers that float32 holds exactly, so neither the order of summation nor
+    the chunk size changes anything, and the distance of a copy is 0.
 
     Args:
         pictures: (N, C, H, W).
-        training: (M, C, H, W), an array or a memory map, of which a chunk is read at a time.
+        training: (M, C, H, W), an array or a memory map, read in chunks.
 
     Returns:
         distances: (N,) float32, root mean square difference of pixels in [0, 1].
-        indices: (N,) int64, into `training`; the first of several that are equally near.
+        indices: (N,) int64, into `training`; the first of several equally near ones.
     """
     assert pictures.shape[1:] == training.shape[1:], (pictures.shape, training.shape)
     assert len(training) > 0, "no training pictures"
@@ -214,14 +201,14 @@ def _squared(one: Tensor, other: Tensor) -> Tensor:
 
 
 def share_nearer(distances: Tensor, yardstick: Tensor) -> float:
-    """Returns the memorised share: pictures that are nearer to training than real ones ever are.
+    """Returns the memorised share: pictures nearer to training pictures than real ones usually are.
 
-    Near is at most the NEAREST quantile of the yardstick, so that honest pictures have a share of
-    about as much, or more where many real pictures are equally near.
+    Near means at most the NEAREST quantile of the yardstick, so honest pictures have a share of
+    about NEAREST, or more if many real pictures are equally near.
 
     Args:
-        distances: (N,), of painted pictures from `nearest_pictures`.
-        yardstick: (M,), the same of test pictures and the same training pictures.
+        distances: (N,), from `nearest_pictures`, of painted pictures.
+        yardstick: (M,), likewise, of real test pictures.
     """
     bound = torch.quantile(yardstick.double(), NEAREST)
     return float((distances.double() <= bound).double().mean())

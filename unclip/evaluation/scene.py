@@ -25,12 +25,12 @@ class Scene:
         captions: (N,) int64, of the painted pictures.
         images: (N, C, H, W) uint8, the painted pictures, memory-mapped.
         painted: the judge's verdict on them.
-        controls: its verdicts on pictures painted without the prior, one for each painted picture
-            whose caption training showed.
+        controls: its verdicts on the same captions, as far as training showed them, painted
+            without the prior.
         real_captions: (M,) int32, of the real test pictures.
         real_attributes: (M, A) int16.
         real: the judge's verdict on them.
-        prior_embeds: (N, D), what the painted pictures were painted from.
+        prior_embeds: (N, D), from which the pictures were painted.
         text_embeds: (K, D), CLIP's embedding of every caption.
         real_embeds: (M, D), CLIP's embeddings of the test pictures.
         train_means: (K, D), the mean embedding of each caption's training pictures.
@@ -53,31 +53,28 @@ class Scene:
 
     @classmethod
     def of(cls, layout: Layout) -> "Scene":
-        """Returns what a workspace holds."""
+        """Returns the scene of a workspace."""
         machine = open_machine("fp32")
         data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
         folder = layout.model("judge")
         judge = build(load_artifact(folder, "judge"), Judge, folder).to(machine.device)
-        assert isinstance(judge, Judge)
+
+        def judged(pictures: npt.NDArray[np.uint8]) -> Verdict:
+            return judge_pictures(judge, data, pictures, machine.device)
+
         test, train = data.split("test"), data.split("train")
         images = np.load(layout.judged / "images.npy", mmap_mode="r")
         held_out = torch.zeros(len(data.captions), dtype=torch.bool)
         held_out[data.held_out_captions] = True
-        controls = {
-            kind: judge_pictures(
-                judge, data, np.load(layout.control(kind), mmap_mode="r"), machine.device
-            )
-            for kind in CONTROLS
-        }
         return cls(
             data,
             torch.from_numpy(np.load(layout.judged / "caption_index.npy")),
             images,
-            judge_pictures(judge, data, images, machine.device),
-            controls,
+            judged(images),
+            {kind: judged(np.load(layout.control(kind), mmap_mode="r")) for kind in CONTROLS},
             test.caption_index,
             test.attributes,
-            judge_pictures(judge, data, test.images, machine.device),
+            judged(test.images),
             torch.from_numpy(np.load(layout.judged / "prior_embeds.npy")),
             embeddings.captions,
             torch.from_numpy(np.array(embeddings.images("test"))),

@@ -1,4 +1,4 @@
-"""One trained system painted from in many ways, with everything else the same."""
+"""One trained system, painting with many settings and everything else the same."""
 
 import csv
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ FIGURES = {
     "joint_accuracy": "accuracy",
     "roughness": "roughness (real pictures: 1)",
 }
-VARIATION_OF = 2000  # real pictures whose roughness is that of all
+VARIATION_OF = 2000  # real pictures, at most, whose roughness is the unit
 Row = dict[str, Any]
 
 
@@ -49,11 +49,11 @@ class Sweep:
         data: the prepared data set.
         system: paints.
         judge: measures what is painted.
-        settings: how to paint where nothing else is said.
+        settings: default settings.
         seed: of the first picture.
-        captions: (N,) int64, of the pictures that are judged.
-        reference: (M, F), the judge's features of real validation pictures: what is chosen by a
-            sweep is chosen without the test pictures.
+        captions: (N,) int64, of the pictures to judge.
+        reference: (M, F), the judge's features of real validation pictures, so that settings are
+            chosen without the test pictures.
         floor: the Fréchet distance of as many real pictures.
         variation: mean total variation of the real pictures.
         out: folder for tables, plots and grids.
@@ -72,14 +72,7 @@ class Sweep:
 
     @classmethod
     def of(cls, layout: Layout, sample: SampleParams, num: int, out: Path) -> "Sweep":
-        """Returns the sweep of a workspace.
-
-        Args:
-            layout: the workspace.
-            sample: how to paint.
-            num: pictures of each setting.
-            out: folder for what is made.
-        """
+        """Returns the sweep of a workspace, with `num` pictures of each setting."""
         device, data = open_device(), Prepared(layout.prepared)
         where = layout.model("judge")
         judge = build(load_artifact(where, "judge"), Judge, where).to(device)
@@ -102,7 +95,7 @@ class Sweep:
         )
 
     def guidance(self, scales: Sequence[float]) -> None:
-        """Writes prior × decoder guidance: heat maps, a table, and a grid of a picture each."""
+        """Writes prior × decoder guidance: heat maps, a table, and a grid."""
         ways = list(product(scales, scales))
         rows, firsts = [], []
         for prior, decoder in track(ways, "guidance", len(ways)):
@@ -127,7 +120,7 @@ class Sweep:
         self._write(rows, "guidance")
 
     def steps(self, counts: Sequence[int]) -> None:
-        """Writes steps × sampler, with guidance and without: lines, a table, and a grid."""
+        """Writes steps × sampler, with and without guidance: lines, a table, and a grid."""
         guidances = dict.fromkeys((self.settings.decoder.guidance, 1.0))
         ways = {(s, g): f"{s}, guidance {g:g}" for s, g in product(SAMPLERS, guidances)}
         tries = list(product(ways, counts))
@@ -174,7 +167,7 @@ class Sweep:
         return self.system.decode(embeds, prompts, seeds, settings)
 
     def _figures(self, pictures: Pictures) -> dict[str, float]:
-        """Returns FIGURES of pictures; no accuracy where a data set has no attributes."""
+        """Returns FIGURES of pictures, without accuracy if the data set has no attributes."""
         verdict = judge_pictures(self.judge, self.data, pictures, self.system.device)
         figures = {
             "frechet_distance": frechet_distance(verdict.features, self.reference),
@@ -202,7 +195,7 @@ class Sweep:
 def mean_variation(pictures: Pictures) -> float:
     """Returns the mean total variation of pictures (N, C, H, W), of pixels in [0, 255].
 
-    It is the sum of absolute differences between neighbouring pixels (Rudin et al. 1992): noise and
-    grain raise it, blur lowers it.
+    The sum of absolute differences between neighbouring pixels (Rudin et al. 1992), which noise and
+    grain raise and blur lowers.
     """
     return float(total_variation(torch.tensor(pictures).float(), reduction="mean"))

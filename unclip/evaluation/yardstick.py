@@ -1,8 +1,8 @@
 """Real pictures as the yardstick of painted ones: every figure of one set, each with its margin.
 
-Precision, recall, density and coverage hang on how many pictures there are on each side. They look
-at N painted and at as many real ones, the convention of Naeem et al. 2020 (N = M). Every other
-figure looks at all pictures.
+Precision, recall, density and coverage depend on the number of pictures on each side. They compare
+N painted pictures with as many real ones, the convention of Naeem et al. 2020 (N = M). Every other
+figure is of all pictures.
 """
 
 import math
@@ -20,18 +20,18 @@ from unclip.evaluation.manifold import diversity_ratio, diversity_within_caption
 
 @dataclass(frozen=True)
 class Yardstick:
-    """Real pictures, and what of them is costly, computed once.
+    """Real pictures, with what is costly to compute from them.
 
     Attributes:
         features: (M, F) float32, the judge's.
-        neighbour_reference: (S, F), those of them that precision, recall, density and coverage look
-            at, beside as many pictures of the set that is measured.
+        neighbour_reference: (S, F), those of them that precision, recall, density and coverage
+            compare with as many of the pictures that are measured.
         diversity: of each caption, the mean distance of two real pictures of it.
-        neighbour_radii: (S,) float64, how far the balls around `neighbour_reference` reach.
+        neighbour_radii: (S,) float64, of the balls around `neighbour_reference`.
         frechet: for Fréchet distances.
         neighbours: k, of precision, recall, density and coverage.
-        subsets: of the kernel distance, how many.
-        subset_size: of the kernel distance, in pictures, at most.
+        subsets: number of subsets for the kernel distance.
+        subset_size: pictures in each of them, at most.
         seed: of every random choice in a figure.
     """
 
@@ -57,10 +57,9 @@ class Yardstick:
         subset_size: int,
         seed: int,
     ) -> "Yardstick":
-        """Returns the yardstick of real pictures with captions (M,), in no order.
+        """Returns the yardstick of real pictures with captions (M,), in random order.
 
-        The first `num_neighbour_pictures` of them are `neighbour_reference`; the other arguments
-        are as the attributes.
+        The first `num_neighbour_pictures` of them become `neighbour_reference`.
         """
         neighbour_reference = features[:num_neighbour_pictures]
         assert len(neighbour_reference) == num_neighbour_pictures, (
@@ -79,17 +78,19 @@ class Yardstick:
         )
 
     def figures(self, features: Tensor, captions: Tensor) -> dict[str, float]:
-        """Returns all figures of a set of pictures, the 95 % margin of each as `<name>_margin`.
+        """Returns all figures of a set of pictures, with 95 % margins as `<name>_margin`.
 
-        Precision, recall, density and coverage are those of S of the pictures, of which a seeded
-        choice is taken where there are more: the same rows of every set of N. Left out is what can
-        not be said of so few pictures: the diversity within captions where no caption has two.
+        Precision, recall, density and coverage are those of S of the pictures, a seeded choice that
+        is the same for every set of N. Diversity is left out if no caption has two pictures.
 
         Args:
             features: (N, F), the judge's, of pictures that are not among the real ones; N >= S.
             captions: (N,), whole numbers, what each was to show.
         """
-        chosen = features[self._neighbour_rows(len(features))]
+        size = len(self.neighbour_reference)
+        order = torch.randperm(len(features), generator=generator(self.seed, "neighbour figures"))
+        chosen = features[order[:size].sort().values]
+        assert len(chosen) == size, f"{len(features)} pictures beside {size} real ones"
         lying = overlap(
             chosen,
             self.neighbour_reference,
@@ -107,11 +108,14 @@ class Yardstick:
             "coverage": (lambda rows: float(lying.of(rows).coverage.double().mean()), len(chosen)),
             "diversity": (diversity, len(features)),
         }
-        size = min(self.subset_size, len(features), len(self.features))
         figures = {
             "frechet_distance": self.frechet.distance(features),
             "kernel_distance": kernel_distance(
-                features, self.features, subsets=self.subsets, subset_size=size, seed=self.seed
+                features,
+                self.features,
+                subsets=self.subsets,
+                subset_size=min(self.subset_size, len(features), len(self.features)),
+                seed=self.seed,
             ),
             **lying.figures(),
             "diversity": diversity(torch.arange(len(features))),
@@ -129,11 +133,3 @@ class Yardstick:
             for name, value in figures.items()
             if not (name.startswith("diversity") and math.isnan(value))
         }
-
-    def _neighbour_rows(self, count: int) -> Tensor:
-        """Returns which of `count` pictures are held against the neighbour reference, (S,)."""
-        wanted = len(self.neighbour_reference)
-        order = torch.randperm(count, generator=generator(self.seed, "neighbour figures"))
-        rows = order[:wanted].sort().values
-        assert len(rows) == wanted, f"{count} pictures beside {wanted} real ones"
-        return rows

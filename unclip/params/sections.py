@@ -203,7 +203,6 @@ class EvaluateParams(Section):
     neighbours: Annotated[int, Field(ge=1, lt=FEWEST_JUDGED)]
     kid_subsets: Count
     kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
-    inception: bool
 
 
 class Params(Section):

@@ -1,8 +1,8 @@
 """The processes of a stage: how many there are, who speaks for them, and what ends them.
 
-The number is a fact about the machine (`UNCLIP_PROCESSES`), so DVC calls a stage as ever, and the
-stage starts itself anew as often as asked, by torch's own launcher. Who prefers `accelerate launch`
-or `torchrun`, on several machines for example, calls `-m stages.NAME` by them.
+Their number is a setting of the machine (`UNCLIP_PROCESSES`): DVC starts a stage once, and the
+stage starts itself in so many processes by torch's launcher. `accelerate launch` and `torchrun`,
+which also span several machines, work with `-m stages.NAME`.
 """
 
 import logging
@@ -18,30 +18,30 @@ from unclip.config.errors import UserError
 from unclip.config.settings import num_processes
 
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_TO_SPEAK = 3.0  # that the first process has to speak for all
+SECONDS_TO_SPEAK = 3.0  # for the first process to speak for all
 
 
 def num_started() -> int:
-    """Returns how many processes a launcher has started of this command; 1 without a launcher."""
+    """Returns how many processes a launcher has started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def num_to_start(stage: str, is_shared: bool) -> int:
-    """Returns in how many processes a stage has yet to be started; 1 is this one.
+    """Returns in how many processes to start a stage; 1 is this process alone.
 
     Args:
         stage: its name in dvc.yaml.
         is_shared: whether several processes can share its work.
 
     Raises:
-        UserError: it was started in several and only one can do its work.
+        UserError: a launcher has started several, and its work is for one.
     """
     if (started := num_started()) == 1:
         return num_processes() if is_shared else 1
     if not is_shared:
         raise UserError(
             f"{stage}: was started in {started} processes, and its work is for one; "
-            f"start it by `python -m stages.{stage}`"
+            f"start it with `python -m stages.{stage}`"
         )
     return 1
 
@@ -51,11 +51,11 @@ def require_even_shares(batch_size: int, key: str, count: int) -> None:
 
     Args:
         batch_size: rows of a whole batch.
-        key: where it stands in params.yaml.
-        count: how many processes share it.
+        key: of the batch size in params.yaml.
+        count: number of processes.
 
     Raises:
-        UserError: they would have unequal parts.
+        UserError: their parts would be unequal.
     """
     if batch_size % count:
         raise UserError(
@@ -65,23 +65,19 @@ def require_even_shares(batch_size: int, key: str, count: int) -> None:
 
 
 def run_in(count: int, stage: str) -> int:
-    """Runs a stage in several processes of this machine; returns its status when all have ended.
+    """Runs a stage in `count` processes of this machine and returns its exit status.
 
-    When one fails or this one is told to end, all are ended.
-
-    Args:
-        count: how many.
-        stage: its name in dvc.yaml.
+    When one fails, or this process is told to end, all are ended.
 
     Raises:
-        UserError: one of them was killed, and so could not say why.
+        UserError: one of them was killed, and could not say why.
         KeyboardInterrupt: this process was told to end.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # A stage says itself why it failed; that the launcher has noticed is no news.
+    # The stage itself says why it failed; the launcher's report adds nothing.
     logger = logging.getLogger("torch.distributed.elastic")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -110,17 +106,17 @@ def run_in(count: int, stage: str) -> int:
 
 
 def is_to_explain(error: BaseException) -> bool:
-    """Returns whether this process is the one that tells the user of an error, after a wait.
+    """Returns whether this process tells the user of an error; all but the first wait before.
 
-    All processes meet a mistake of the user's, and the first one speaks at once. Any other failure
-    may come of a process that has ended before: then the launcher ends this one while it waits.
+    All processes meet a user's mistake, and the first reports it at once. Any other failure may
+    follow from a process that has already ended: then the launcher ends this one while it waits.
     """
     if num_started() == 1:
         return True
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if isinstance(error, KeyboardInterrupt):
-        return False  # the launcher speaks, which was told to end or ends this one for another
+        return False  # the launcher reports it
     if os.environ["RANK"] != "0" or not isinstance(error, UserError):
         time.sleep(SECONDS_TO_SPEAK)
     return True
@@ -129,8 +125,7 @@ def is_to_explain(error: BaseException) -> bool:
 def end_with_starter() -> None:
     """Sends this process SIGTERM once the launcher or DVC command that started it is gone.
 
-    Killed, they leave their stages behind, and the next `dvc repro` would train beside them. A
-    stage that was started by hand is left alone.
+    If they are killed, their stages would go on, and the next `dvc repro` would train beside them.
     """
     starter = None
     if num_started() > 1:

@@ -21,22 +21,15 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Bar:
-    """The progress of one piece of work; `advance` after each unit of it.
+    """The progress of one piece of work; see `progress`."""
 
-    Args:
-        description: of the work.
-        total: units of it.
-        done: how many of them were done before, which is said where there are any.
-        shown: False shows nothing, where another process shows the same work.
-    """
-
-    def __init__(self, description: str, total: int, done: int = 0, shown: bool = True) -> None:
-        self._shown = shown
+    def __init__(self, description: str, total: int, done: int, shown: bool) -> None:
         self.description, self.total, self.done, self._before = description, total, done, done
+        self._shown = shown
         self._start = self._last_line = time.monotonic()
+        self._rich: Progress | None = None
         if shown and done:
             print(f"{description}: goes on from step {done} of {total}", file=sys.stderr)
-        self._rich: Progress | None = None
         if shown and sys.stderr.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
@@ -52,17 +45,16 @@ class Bar:
             self._rich.start()
 
     def advance(self, count: int = 1, note: str = "", loss: float | None = None) -> None:
-        """Says that `count` more units are done, with a short note or a training's loss."""
+        """Reports `count` more units as done, with a short note or a training's loss."""
         self.done += count
         if loss is not None:
             note = f"loss {loss:.4f}"
+        now = time.monotonic()
         if self._rich is not None:
             self._rich.update(self._task, advance=count, note=note)
-            return
-        if not self._shown:
-            return
-        now = time.monotonic()
-        if now - self._last_line >= SECONDS_BETWEEN_LINES or self.done == self.total:
+        elif self._shown and (
+            now - self._last_line >= SECONDS_BETWEEN_LINES or self.done == self.total
+        ):
             self._last_line = now
             pace = (now - self._start) / (self.done - self._before)
             seconds = pace * (self.total - self.done)
@@ -77,7 +69,14 @@ class Bar:
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Bar]:
-    """Returns a bar that is taken down when the work ends or fails."""
+    """Gives a bar whose `advance` follows each unit of work; it is taken down at the end.
+
+    Args:
+        description: of the work.
+        total: number of units.
+        done: units done before; if there are any, a line says so.
+        shown: False shows nothing, because another process shows the same work.
+    """
     bar = Bar(description, total, done, shown)
     try:
         yield bar

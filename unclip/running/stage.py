@@ -8,24 +8,25 @@ from typing import Any
 
 from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 from unclip.config.layout import Layout, declared
+from unclip.config.streams import replace_what_cannot_be_shown
 from unclip.params.loading import load_params
 from unclip.params.sections import Params
-from unclip.running.preflight import require_inception
 from unclip.running.processes import end_with_starter, is_to_explain, num_to_start, run_in
 
 
 def main(stage: str, run: Callable[..., None], *, is_shared: bool = False) -> None:
     """Runs a stage in the current folder and ends the process with its exit status.
 
-    All of params.yaml is validated; `run(layout, **sections)` is handed only what dvc.yaml lists
-    for it, so that reading another value fails at once instead of going stale.
+    All of params.yaml is validated, but `run(layout, **sections)` is handed only what dvc.yaml
+    lists for it: reading another value fails at once instead of going stale.
 
     Args:
         stage: its name in dvc.yaml.
         run: its work.
-        is_shared: whether several processes can share that work, if the machine's settings ask so.
+        is_shared: whether several processes can share that work.
     """
-    # As Ctrl-C: with statements are left in order, and the status is not 0.
+    replace_what_cannot_be_shown()
+    # Like Ctrl-C: `with` statements are left in order, and the status is not 0.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_starter()
     try:
@@ -36,11 +37,11 @@ def main(stage: str, run: Callable[..., None], *, is_shared: bool = False) -> No
 
 
 def handed(params: Params, keys: list[str]) -> dict[str, Any]:
-    """Returns the sections that a stage may read, of some only the values that it declares.
+    """Returns the sections that a stage may read, reduced to the values that it declares.
 
     Args:
         params: all of them.
-        keys: as dvc.yaml lists them: "sample" is a whole section, "sample.steps" one value of it.
+        keys: as in dvc.yaml: "sample" is a whole section, "sample.steps" one value of it.
     """
     sections: dict[str, Any] = {}
     for key in keys:
@@ -57,33 +58,23 @@ def handed(params: Params, keys: list[str]) -> dict[str, Any]:
 def exit_status(
     stage: str, run: Callable[..., None], layout: Layout, *, is_shared: bool = False
 ) -> int:
-    """Returns 0 when the stage did its work, else prints one line for the user."""
+    """Returns 0 when the stage has done its work, else prints one line for the user."""
     try:
         params = load_params(layout.params)
-        if params.evaluate.inception:
-            require_inception()  # at the first stage, and not after all trainings
         sections = handed(params, declared(layout.root / "dvc.yaml", stage, "params"))
         if (count := num_to_start(stage, is_shared)) > 1:
             return run_in(count, stage)
         run(layout, **sections)
     except (Exception, KeyboardInterrupt) as error:
         if is_to_explain(error):
-            for line in _explained(stage, error):
+            for line in _explain(stage, error):
                 print(f"error: {line}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
 
-def _explained(stage: str, error: BaseException) -> list[str]:
-    """Returns what to tell the user of an error.
-
-    Args:
-        stage: its name.
-        error: what ended it.
-
-    Raises:
-        BaseException: that error, where nothing is known of it; the traceback is what is needed.
-    """
+def _explain(stage: str, error: BaseException) -> list[str]:
+    """Returns what to tell the user; raises an unknown error anew, for its traceback."""
     if isinstance(error, UserError):
         return str(error).splitlines()
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written to

@@ -9,11 +9,10 @@ from torch import Tensor
 def augment(images: Tensor, generator: torch.Generator, *, flip: bool, crop_padding: int) -> Tensor:
     """Returns images of the same shape and type, each flipped and shifted by draws of its own.
 
-    A shift is a crop out of the picture padded by `crop_padding` on every side. The padding repeats
-    the border pixels: black or zero would draw frames that no real picture has.
+    A shift is a crop of the picture padded by `crop_padding` on every side. The padding repeats the
+    border pixels: black or zero would draw frames that no real picture has.
 
-    Both kinds of draw are made whatever is switched on, so that switching flips off leaves every
-    crop where it was.
+    Both kinds of draw are always made, so that switching flips off changes no crop.
 
     Args:
         images: (B, C, H, W), any type.
@@ -37,11 +36,11 @@ def augment(images: Tensor, generator: torch.Generator, *, flip: bool, crop_padd
 
 
 def drop_words(captions: Sequence[str], drop_prob: float, generator: torch.Generator) -> list[str]:
-    """Returns captions with each word left out with some probability, whole where none remains.
+    """Returns captions with each word left out with some probability; whole where none remains.
 
-    What is left is a caption of its own, "a red circle" of "a large red circle". So each word
-    comes to mean something by itself, which a caption always seen whole gives it no need to: of the
-    built-in set's colours and shapes that training never shows together CLIP then tells most.
+    "A large red circle" may become "a red circle", a caption in its own right. So each word learns
+    to mean something by itself, for which a caption always seen whole gives no reason: CLIP then
+    recognises most pairs of colour and shape that training never shows together.
     (Random deletion of Wei & Zou 2019, "EDA", §2; there against overfitting of classifiers.)
 
     Args:
@@ -59,15 +58,15 @@ def drop_words(captions: Sequence[str], drop_prob: float, generator: torch.Gener
 
 
 def is_part_of(parts: Sequence[str], captions: Sequence[str]) -> torch.Tensor:
-    """Returns whether each part is a caption with words left out, or none; (captions, parts) bool.
+    """Returns whether each part is a caption with any words left out, (captions, parts) bool.
 
-    A part says of a picture no more than its caption does, and so describes it too.
+    A part says no more of a picture than its caption does, so it describes the picture too.
     """
     divided = [(frozenset(words), words) for words in (part.split() for part in parts)]
     rows = {}
     for caption in set(captions):
         whole = caption.split()
-        among = frozenset(whole)
+        among = frozenset(whole)  # rules out most parts at once
         rows[caption] = [words <= among and _in_order(part, whole) for words, part in divided]
     return torch.tensor([rows[caption] for caption in captions])
 

@@ -9,8 +9,8 @@ from unclip.core.seeding import generator
 class ShuffledBatches:
     """Batches from a stream of seeded permutations, each of which is one epoch.
 
-    The batch of a step depends on nothing that happened before, so training can go on from any
-    step. An epoch that ends within a batch goes on with the next permutation: no item is left out.
+    The batch of a step depends on nothing that happened before, so training can resume at any step.
+    A batch may span two epochs: no item is left out.
     """
 
     def __init__(self, num_items: int, batch_size: int, seed: int, purpose: str) -> None:
@@ -31,7 +31,7 @@ class ShuffledBatches:
         return torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
-        """Returns the permutation of an epoch, (num_items,) int32, until another one is drawn."""
+        """Returns the permutation of an epoch, (num_items,) int32, valid until the next call."""
         if epoch != self._epoch:
             draw = generator(self.seed, f"{self.purpose} order", epoch)
             torch.randperm(self.num_items, generator=draw, out=self._order)

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights, which paints better than its last ones."""
+"""The exponential moving average of a network's weights, which paints better than the last ones."""
 
 import copy
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 class EMA(nn.Module):
     """A copy of a network that follows it as an exponential moving average.
 
-    The decay at update n is min(decay, (1 + n) / (10 + n)), so that early weights are forgotten
-    soon (as in TensorFlow's ExponentialMovingAverage); the first update takes the weights whole, so
-    that those drawn at random leave no trace. torch's AveragedModel is the same, but copies its
-    count to the device at every update, which a GPU would stop for.
+    The decay at update n is min(decay, (1 + n) / (10 + n)), so that early weights are soon
+    forgotten (as in TensorFlow's ExponentialMovingAverage). The first update copies the weights:
+    the random initial ones leave no trace. torch's AveragedModel does the same, but copies its
+    count to the device at every update, which stalls a GPU.
 
     Args:
-        model: the network, where it is trained.
+        model: the network, on the device that trains it.
         decay: of the average, in [0, 1].
     """
 
@@ -29,7 +29,7 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Moves the average towards the network's weights; buffers are taken as they are."""
+        """Moves the average towards the network's weights; buffers are copied."""
         n = int(self.num_updates)
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(model.parameters())

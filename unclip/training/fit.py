@@ -24,8 +24,8 @@ class Hook:
 
     Attributes:
         interval: in steps.
-        act: called with the step and the weights that would be kept (EMA where there is one).
-        go_on: called where a training goes on that acted before it was interrupted.
+        act: called with the step and the network that would be kept (EMA where there is one).
+        go_on: called when a training is resumed.
     """
 
     interval: int
@@ -48,9 +48,9 @@ def fit(
 ) -> Fitted:
     """Returns the trained weights: with EMA its last ones, else those of the lowest val_loss.
 
-    A training that was interrupted goes on from its state, and ends in the same bytes. Where
-    several processes share it, all end with the same weights; only the first is given what it
-    writes to.
+    An interrupted training resumes from its state and ends in the same bytes. Where several
+    processes share it, all end with the same weights, and only the first is given anything to
+    write to.
 
     Args:
         model: moved to the device and trained in place.
@@ -59,10 +59,10 @@ def fit(
         params: optimizers, rates and lengths.
         stage: names the training in progress, errors and draws.
         accelerator: Hugging Face Accelerate's.
-        log: takes the figures as they come; None forgets them.
-        history_path: where the curves are written; None writes none.
+        log: receives the figures as they come.
+        history_path: where the curves are written.
         hooks: further work at intervals.
-        state: where the training is kept while it lasts; None keeps nothing.
+        state: where the training is kept while it lasts.
 
     Raises:
         UserError: loss, gradient or validation loss is not finite.
@@ -70,7 +70,7 @@ def fit(
     state = state or TrainingState(None)
     training = Training(model, loss_function, params, stage=stage, accelerator=accelerator)
     ledger = Ledger(stage, log, keeps_last=training.ema is not None)
-    first_step = _restored(state, training, ledger, hooks)
+    first_step = _restore(state, training, ledger, hooks)
 
     def validate_kept(_: int, kept: nn.Module) -> None:
         with torch.inference_mode(), accelerator.autocast():
@@ -100,10 +100,10 @@ def fit(
     return ledger.kept
 
 
-def _restored(
+def _restore(
     state: TrainingState, training: Training, ledger: Ledger, hooks: tuple[Hook, ...]
 ) -> int:
-    """Returns how many steps lie behind, after training and ledger have been brought there."""
+    """Brings training and ledger to where the state stopped; returns the number of steps done."""
     # The first process's snapshot: the others have not loaded it.
     (snapshot,) = broadcast_object_list([state.load()])
     if snapshot is None:

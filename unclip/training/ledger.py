@@ -1,4 +1,4 @@
-"""What a training notes on its way: its curves, and the weights to keep."""
+"""What a training records on the way: its curves, and the weights to keep."""
 
 import csv
 import math
@@ -16,20 +16,20 @@ from unclip.training.loop import Step
 
 
 class MetricLog(Protocol):
-    """Where figures go while training runs: MLflow, or nowhere."""
+    """Where figures go while a training runs: MLflow, or a test's list."""
 
     def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Takes the figures of a step."""
+        """Records the figures of a step."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves.
+    """The result of a training.
 
     Attributes:
         weights: the state dict to keep.
         kept_step: the step that it comes from.
-        metrics: the validation figures of the kept weights.
+        metrics: its validation figures.
     """
 
     weights: dict[str, Tensor]
@@ -65,16 +65,16 @@ class History:
 
 @dataclass
 class Ledger:
-    """What a training has noted so far.
+    """What a training has recorded so far.
 
     Attributes:
         stage: names it in errors.
-        log: takes the figures as they come; None forgets them.
-        keeps_last: whether the last weights are to be kept, and not those of the lowest val_loss.
+        log: receives the figures as they come, if there is one.
+        keeps_last: whether to keep the last weights instead of those of the lowest val_loss.
         history: the rows of the curves.
         recent: the steps since the last row.
         last: the last step.
-        kept: the weights to keep, as far as is known.
+        kept: the weights to keep so far.
         train_loss: of the last row.
     """
 
@@ -88,12 +88,12 @@ class Ledger:
     train_loss: float | None = None
 
     def add_step(self, step: Step) -> None:
-        """Notes a step, without a look at its figures."""
+        """Records a step without reading its figures from the device."""
         self.recent.append(step)
         self.last = step
 
     def add_averages(self) -> None:
-        """Notes the mean loss and gradient norm of the recent steps, and the rate of the last.
+        """Records mean loss and gradient norm of the recent steps, and the last learning rate.
 
         Raises:
             UserError: one of them is not finite.
@@ -106,7 +106,7 @@ class Ledger:
         self._add(step, {"train_loss": self.train_loss, "grad_norm": grad_norm, "lr": lr})
 
     def add_validation(self, figures: dict[str, float], model: nn.Module) -> None:
-        """Notes the last step's validation figures, and copies its weights if they are to be kept.
+        """Records the last step's validation figures, and its weights if they are to be kept.
 
         Raises:
             UserError: the validation loss is not finite.
@@ -116,17 +116,18 @@ class Ledger:
         self._add(self.last.step, figures)
         is_best = self.kept is None or figures["val_loss"] < self.kept.metrics["val_loss"]
         if self.keeps_last or is_best:
-            self.kept = Fitted(_copy_of(model), self.last.step, figures)
+            weights = {k: tensor.detach().cpu().clone() for k, tensor in model.state_dict().items()}
+            self.kept = Fitted(weights, self.last.step, figures)
 
     def require_finite(self) -> list[list[float]]:
-        """Returns loss and gradient norm of the recent steps, which takes a wait for the device.
+        """Returns loss and gradient norm of the recent steps, for which it waits for the device.
 
         Raises:
             UserError: one of them is not finite; it names the first such step.
         """
         if not self.recent:
             return []
-        device = self.recent[-1].loss.device  # those that a state has kept are on the CPU
+        device = self.recent[-1].loss.device  # those from a state are on the CPU
         pairs = [torch.stack((s.loss, s.grad_norm)).to(device) for s in self.recent]
         values = torch.stack(pairs).tolist()
         for step, (loss, norm) in zip(self.recent, values, strict=True):
@@ -135,7 +136,7 @@ class Ledger:
         return values
 
     def snapshot(self, step: int, tensors: dict[str, Tensor]) -> Snapshot:
-        """Returns the training as it is after a step, given the tensors of `Training`."""
+        """Returns the training after a step, given the tensors of `Training`."""
         recent = [[s.step, float(s.loss), float(s.grad_norm), s.lr] for s in self.recent]
         facts: dict[str, Any] = {"rows": self.history.rows, "recent": recent}
         if self.kept is not None:
@@ -144,7 +145,7 @@ class Ledger:
         return Snapshot(step, tensors, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Takes over what `snapshot` gave, and tells the log of its rows."""
+        """Restores what `snapshot` returned, and logs its rows anew."""
         facts = snapshot.facts
         self.history.rows = facts["rows"]
         self.recent = [
@@ -154,7 +155,7 @@ class Ledger:
         if "kept_step" in facts:
             weights = part_of(snapshot.tensors, "kept")
             self.kept = Fitted(weights, facts["kept_step"], facts["metrics"])
-        if self.log is not None:  # the run that MLflow has of these rows ended with its process
+        if self.log is not None:  # MLflow's run of these rows ended with its process
             for row in self.history.rows:
                 figures = {k: v for k, v in row.items() if k != "step"}
                 self.log.log_metrics(int(row["step"]), figures)
@@ -165,10 +166,5 @@ class Ledger:
             self.log.log_metrics(step, figures)
 
     def _require_finite(self, name: str, value: float, at: Step) -> None:
-        """Stops a training whose numbers are lost, before it writes anything."""
         if not math.isfinite(value):
             raise not_finite(self.stage, name, value, step=at.step, lr=at.lr)
-
-
-def _copy_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

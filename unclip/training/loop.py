@@ -17,7 +17,7 @@ LossFunction = Callable[[nn.Module, int], Tensor]
 
 
 class Hyperparameters(Protocol):
-    """The params that every training has; see params.yaml. Those with EMA also have `ema_decay`."""
+    """The params of every training; see params.yaml. Those with EMA also have `ema_decay`."""
 
     seed: int
     train_steps: int
@@ -36,10 +36,10 @@ class Step:
 
     Attributes:
         step: 1 is the first.
-        loss: of this step's whole batch, before the update; a scalar left on the device, because
-            reading it would make the next step wait.
-        grad_norm: of all gradients together, before clipping; likewise.
-        lr: the learning rate that was used.
+        loss: of the whole batch before the update; a scalar left on the device, because reading it
+            would make the next step wait.
+        grad_norm: of all gradients together, before clipping; likewise on the device.
+        lr: the learning rate.
     """
 
     step: int
@@ -51,13 +51,13 @@ class Step:
 class Training:
     """A network and what updates it.
 
-    Every draw is a function of (seed, stage, step), so a training goes on from any step, given the
+    Every draw is a function of (seed, stage, step), so a training can resume at any step, given the
     tensors that it had there.
 
     Args:
         model: moved to the device and trained in place.
-        loss_function: the loss of the batch of a step (0 is the first), a scalar; where several
-            processes share it, their mean is.
+        loss_function: (model, step) -> scalar loss, step 0 first; its mean over all processes
+            counts.
         params: optimizers, rates and lengths.
         stage: names the draws of dropout.
         accelerator: Hugging Face Accelerate's, for precision and backward.
@@ -94,7 +94,7 @@ class Training:
     def steps(self, first_step: int = 0) -> Iterator[Step]:
         """Yields a Step after each optimizer step and the EMA update that follows it."""
         params, share = self.params, Share.of(self.accelerator)
-        # Each process drops out for itself.
+        # Each process has its own dropout.
         dropout = f"{self.stage} dropout {share.index or ''}".rstrip()
         for index in range(first_step, params.train_steps):
             torch.manual_seed(derive_seed(params.seed, dropout, index))
@@ -137,7 +137,7 @@ class Training:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over what `tensors` gave."""
+        """Restores what `tensors` returned."""
         self.model.load_state_dict(part_of(tensors, "model"))
         if self.ema is not None:
             self.ema.load_state_dict(part_of(tensors, "ema"))

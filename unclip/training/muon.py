@@ -2,8 +2,8 @@
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the size of a
 step is that of Liu et al. 2025, "Muon is Scalable for LLM Training", §2.2. torch.optim.Muon is the
-same for 2-D weights alone and always computes in bf16, for which a processor without bf16
-instructions takes fifteen times as long as for float32.
+same for 2-D weights alone, and always computes in bf16, which takes fifteen times as long as
+float32 on a processor without bf16 instructions.
 """
 
 from collections.abc import Iterable
@@ -22,14 +22,14 @@ class Muon(Optimizer):
     """Steps of orthogonalised momentum: every direction of a matrix moves equally far.
 
     A kernel (out, in, h, w) counts as the matrix (out, in·h·w). The entries of a step have about
-    the root mean square that AdamW's have, so that both take the same learning rates.
+    the same root mean square as AdamW's, so that both take the same learning rates.
 
     Args:
         params: weights with at least two dimensions, or groups of them.
         lr: learning rate.
         weight_decay: decoupled, as AdamW's.
-        momentum: decay of the average of the gradients, which looks ahead (Nesterov).
-        dtype: of the iterations that orthogonalise; bf16 is exact enough, where it is fast.
+        momentum: decay of the average of the gradients (Nesterov's).
+        dtype: of the orthogonalising iterations, for which bf16 is exact enough.
 
     Raises:
         ValueError: a parameter has fewer than two dimensions.
@@ -52,11 +52,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Updates every weight that has a gradient; returns what the closure does, if there is one.
-
-        Args:
-            closure: computes loss and gradients anew, as in every optimizer of torch.
-        """
+        """Updates every weight that has a gradient; returns what `closure` does, if it is given."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
@@ -64,7 +60,10 @@ class Muon(Optimizer):
             if not weights:
                 continue
             gradients = [w.grad for w in weights]
-            averages = [self._average(w) for w in weights]
+            for weight in weights:
+                if "momentum_buffer" not in self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            averages = [self.state[weight]["momentum_buffer"] for weight in weights]
             torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
@@ -76,20 +75,12 @@ class Muon(Optimizer):
                 torch._foreach_sub_(moved, moves, alpha=group["lr"] * size)
         return loss
 
-    def _average(self, weight: Tensor) -> Tensor:
-        state = self.state[weight]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight)
-        average: Tensor = state["momentum_buffer"]
-        return average
-
 
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Returns matrices (N, R, C) with their singular values brought near 1, between 0.6 and 1.2.
 
-    Newton-Schulz iterations of an odd quintic polynomial, which acts on the singular values alone:
-    a product of the singular vectors in all but scale. Values below about 1/1000 of a matrix's norm
-    stay smaller.
+    Newton-Schulz iterations of an odd quintic polynomial, which changes the singular values alone.
+    Values below about 1/1000 of a matrix's norm stay smaller.
     """
     a, b, c = QUINTIC
     is_tall = matrices.shape[-2] > matrices.shape[-1]
@@ -102,7 +93,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 def _rows_by_shape(weights: list[Tensor]) -> list[list[int]]:
-    """Returns the places of weights that are matrices of one shape, which one product serves."""
+    """Returns the indices of the weights of each matrix shape, to orthogonalise together."""
     places: dict[tuple[int, int], list[int]] = {}
     for i, weight in enumerate(weights):
         places.setdefault((len(weight), weight[0].numel()), []).append(i)

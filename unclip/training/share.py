@@ -1,20 +1,18 @@
-"""One training shared by several processes: whose part of a batch is what.
+"""One training shared by several processes: which rows of a batch each of them computes.
 
-Every process draws the whole batch of a step, of `batch_size` rows whatever their number, and
-computes its own rows of it. Their gradients are averaged, so that together they take the step that
-one process would take alone, but for the rounding of sums.
+Every process draws the whole batch of a step, `batch_size` rows, and computes its own rows of it.
+Their gradients are averaged, so that together they take the step that one process would take
+alone, except for the rounding of sums.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,38 +38,45 @@ class Share:
         return self.index == 0
 
     def rows(self, whole: Tensor) -> Tensor:
-        """Returns this process's rows (B / count, ...) of what a whole batch has, (B, ...)."""
+        """Returns this process's rows (B / count, ...) of a whole batch, (B, ...)."""
         size, rest = divmod(len(whole), self.count)
         assert rest == 0, f"{len(whole)} rows, {self.count} processes"
         return whole[self.index * size : (self.index + 1) * size]
 
     def some_of(self, length: int) -> Tensor:
-        """Returns which of `length` items this process computes, as many as every other does.
+        """Returns which of `length` items this process computes, (ceil(length / count),) int64.
 
-        Indices (ceil(length / count),) int64. Where there are too few items, the last processes
-        compute some of the first ones again; `gathered` gives them back behind all others.
+        Every process computes as many. If count does not divide length, the last ones repeat some
+        of the first items, and `gathered` puts these behind all others.
         """
         most = -(-length // self.count) * self.count
         return self.rows(torch.arange(most) % length)
 
     def gathered(self, own: Tensor) -> Tensor:
-        """Returns the rows of all processes in their order, (B, ...) from own (B / count, ...).
+        """Returns the rows of all processes in order, (B, ...), from own ones (B / count, ...).
 
-        Every process must then compute the same loss of them. The gradient of own rows is that of
-        this loss, times `count`, since the processes' gradients are averaged afterwards.
+        Every process must then compute the same loss from them. The gradient of the own rows is
+        multiplied by `count`, since the processes' gradients are averaged afterwards.
         """
         if self.count == 1:
             return own
         rows: Tensor = _Gathered.apply(own, self)
         return rows
 
-    def turns(self, items: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """Yields the items that are this process's turn, every count-th, each with its number."""
-        return itertools.islice(enumerate(items), self.index, None, self.count)
+    def mean_loss(
+        self, loss_of: Callable[[int, Tensor], Tensor], num_items: int, batch_size: int
+    ) -> float:
+        """Returns the mean loss of items, each process computing every count-th batch.
 
-    def total(self, own: float) -> float:
-        """Returns the sum over all processes of what each has, the same in all of them."""
-        return own if self.count == 1 else sum(gather_object([own]))
+        Args:
+            loss_of: (number of the batch, indices of its items) -> mean loss, a scalar.
+            num_items: in all.
+            batch_size: the last batch may be smaller.
+        """
+        batches = enumerate(torch.arange(num_items).split(batch_size))
+        own = itertools.islice(batches, self.index, None, self.count)
+        total = sum(float(loss_of(i, index)) * len(index) for i, index in own)
+        return (total if self.count == 1 else sum(gather_object([total]))) / num_items
 
 
 class _Gathered(torch.autograd.Function):
