@@ -1,7 +1,7 @@
 """What must fit together between values of params.yaml, asked before any work."""
 
 from unclip.models.sizes import MOST_FEATURES, level_resolutions, num_features, size_divisor
-from unclip.params.sections import Params, PaintingParams, TrainingParams
+from unclip.params.sections import PaintingParams, Params, TrainingParams
 
 
 def problems_of(params: Params | PaintingParams) -> list[str]:

@@ -11,7 +11,7 @@ from unclip.config.errors import UserError
 from unclip.config.strict import explain, key_of
 from unclip.config.yaml12 import load_yaml
 from unclip.params.checks import problems_of
-from unclip.params.sections import Params, PaintingParams, SampleParams
+from unclip.params.sections import PaintingParams, Params, SampleParams
 
 AnyParams = TypeVar("AnyParams", Params, PaintingParams)
 
