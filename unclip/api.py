@@ -8,10 +8,7 @@
     frames = unclip.edit(circles.images[0, 0], "a large red circle", "a large blue circle")
     frames.save("samples/edited")
 
-Every verb returns pictures with the notes that paint them again. Defaults come from the params.yaml
-beside the networks, or else from this repository's; `**options` are keys of its sample section:
-guidance, steps, sampler, prior_guidance, precision and so on. The device is the machine's
-(UNCLIP_DEVICE).
+The device comes from the machine's settings (UNCLIP_DEVICE).
 """
 
 import tempfile
@@ -59,23 +56,31 @@ from unclip.provenance.revisions import fetch_models
 class UnCLIP:
     """CLIP, prior and decoder, ready to paint.
 
-    Every verb takes `progress`, which it calls with the number of pictures that are done anew.
+    Every verb returns uint8 pictures with the notes that paint them again, and raises UserError if
+    a prompt or picture cannot be read, or an option is unknown or out of bounds. Verbs share these
+    arguments:
+
+    - picture: a file, which is brought to the system's size and channels, or an array (C, H, W).
+    - num: how many pictures; the seeds count up from `seed`.
+    - seed: of the noise, and of what the prior draws.
+    - frames: F, at least 2, both ends included.
+    - invert: paint a picture from its own noise, found by DDIM inversion.
+    - progress: is called with the number of newly painted pictures.
+    - **options: keys of the sample section of params.yaml: guidance, steps, sampler,
+      prior_guidance, precision and so on.
 
     Args:
         system: the networks.
-        recipe: says how they paint where a call does not.
+        defaults: say how to paint; they come from the params.yaml beside the networks, or else
+            from this repository's.
     """
 
-    def __init__(self, system: System, recipe: PaintingParams) -> None:
-        self.system, self.defaults = system, recipe
+    def __init__(self, system: System, defaults: PaintingParams) -> None:
+        self.system, self.defaults = system, defaults
 
     @classmethod
     def load(cls, folder: str | Path = "models") -> Self:
-        """Returns the system in a folder, or in the folder `models` in it.
-
-        Args:
-            folder: it holds the folders clip, prior and decoder; defaults come from a params.yaml
-                in it, or beside the folder `models`.
+        """Returns the system in a folder that holds clip, prior and decoder, or holds `models`.
 
         Raises:
             UserError: a network is missing, damaged, of another kind or does not fit the others, or
@@ -86,9 +91,9 @@ class UnCLIP:
 
     @classmethod
     def from_revision(cls, rev: str) -> Self:
-        """Returns the system that an experiment, commit, branch or tag has trained.
+        """Returns the system trained by an experiment, commit, branch or tag.
 
-        The current folder must be within the repository; nothing in it is changed.
+        The current folder must be in the repository; nothing in it changes.
 
         Raises:
             UserError: as `load`, or its networks are neither in DVC's cache nor in its remote.
@@ -106,18 +111,7 @@ class UnCLIP:
         progress: Progress = lambda count: None,
         **options: Any,
     ) -> Painted:
-        """Returns pictures (R, N, C, H, W): a row for each prompt, in it `num` pictures.
-
-        Args:
-            prompts: R of them; a single string is one.
-            num: pictures of each prompt.
-            seed: of the first picture of a row; the next ones count up from it.
-            progress: as of the class.
-            **options: keys of the sample section.
-
-        Raises:
-            UserError: a prompt cannot be read, or an option is unknown or out of bounds.
-        """
+        """Returns pictures (R, N, C, H, W): a row for each of R prompts, `num` pictures in it."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         params, settings = self._params({"seed": seed} | options)
         seeds = range(params.seed, params.seed + _count(num, params))
@@ -137,29 +131,17 @@ class UnCLIP:
     ) -> Painted:
         """Returns pictures (N, C, H, W) that show what a picture shows (unCLIP §3.1).
 
-        Args:
-            picture: a file, brought to the system's size and channels, or an array.
-            num: how many.
-            seed: of the first; the next ones count up from it.
-            invert: paint from the picture's own noise, found by DDIM inversion. Then `eta` says how
-                far away it is led, 0.3 by default: 0 gives the picture back, 1 forgets it.
-            progress: as of the class.
-            **options: as in `sample`.
-
-        Raises:
-            UserError: the picture cannot be read, or as `sample`.
+        With `invert`, `eta` says how far they go from the picture, 0.3 by default: 0 gives the
+        picture back, 1 forgets its noise.
         """
         own = {"eta": VARY_ETA} if invert else {}
-        params, settings = self._params(
-            ddim_options(own | given({"seed": seed} | options), invert=invert)
-        )
+        chosen = ddim_options(own | given({"seed": seed} | options), invert=invert)
+        params, settings = self._params(chosen)
         latent = self._latent(picture, params.seed, settings, invert)
         latents = varied(latent, _count(num, params))
         label = f"like {title_of(picture)}"
-        images = paint_each(self.system, latents, settings, progress)
-        return painted_latents(
-            self.system, "vary", label, images, latents, settings, [label] * len(latents)
-        )
+        descriptions = [label] * len(latents)
+        return self._paint("vary", label, latents, descriptions, settings, progress)
 
     def interpolate(
         self,
@@ -175,31 +157,20 @@ class UnCLIP:
     ) -> Painted:
         """Returns pictures (F, C, H, W) on the way from one to another (unCLIP §3.2).
 
-        Args:
-            start: a picture, as in `vary`, or a prompt: a string that names no file.
-            end: likewise.
-            frames: F, at least 2, with both ends.
-            seed: of the noise, and of what the prior draws.
-            invert: paint pictures from their own noise: the first and last frames reproduce them.
-            noise: "fixed" keeps that of the start, "slerp" goes from one to the other; by default
-                slerp with `invert`, else fixed.
-            progress: as of the class.
-            **options: as in `sample`.
-
-        Raises:
-            UserError: as `vary`, or the options do not fit together.
+        Each end is a picture, or a prompt: a string that names no file. With `invert` the first and
+        last frames reproduce the pictures. `noise` "fixed" keeps the noise of the start, "slerp"
+        goes from one to the other; by default slerp with `invert`, else fixed.
         """
         require_fit((start, end), noise, invert)
         params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
         first, last = (self._end(each, params.seed, settings, invert) for each in (start, end))
         slerp_noise = invert if noise is None else noise == "slerp"
         if slerp_noise and not invert:
-            last = replace(last, seed=last.seed + 1)  # between two equal noises there is no way
+            last = replace(last, seed=last.seed + 1)  # else both noises are the same
         latents = interpolated(self.system, first, last, frames, slerp_noise=slerp_noise)
-        images = paint_each(self.system, latents, settings, progress)
         label = f"{title_of(start)} → {title_of(end)}"
-        told = [f"{label}, {share:.2f} of the way" for share in shares(frames)]
-        return painted_latents(self.system, "interpolate", label, images, latents, settings, told)
+        descriptions = [f"{label}, {share:.2f} of the way" for share in shares(frames)]
+        return self._paint("interpolate", label, latents, descriptions, settings, progress)
 
     def edit(
         self,
@@ -216,27 +187,15 @@ class UnCLIP:
     ) -> Painted:
         """Returns pictures (F, C, H, W) on the way from a picture to its edit (unCLIP §3.3).
 
-        Args:
-            picture: as in `vary`.
-            caption: what it shows.
-            wanted: what it is to show.
-            frames: F, at least 2; the first is the picture unedited.
-            seed: of the noise.
-            strength: how much of the difference of the captions is added to the last; 1 is all.
-            invert: paint from the picture's own noise, so that the first frame reproduces it.
-            progress: as of the class.
-            **options: as in `sample`.
-
-        Raises:
-            UserError: as `vary`, or a caption cannot be read.
+        `caption` says what the picture shows, `wanted` what the last frame is to show; `strength`
+        is how much of their difference is added to it, 1 is all. The first frame is unedited.
         """
         params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
         latent = self._latent(picture, params.seed, settings, invert)
         latents = edited(self.system, latent, caption, wanted, strength, frames, settings)
-        images = paint_each(self.system, latents, settings, progress)
         label = f"{one_line(caption)} → {one_line(wanted)}"
-        told = [f"{label}, {strength * share:.2f} of the way" for share in shares(frames)]
-        return painted_latents(self.system, "edit", label, images, latents, settings, told)
+        descriptions = [f"{label}, {strength * share:.2f} of the way" for share in shares(frames)]
+        return self._paint("edit", label, latents, descriptions, settings, progress)
 
     def trajectory(
         self,
@@ -247,18 +206,7 @@ class UnCLIP:
         progress: Progress = lambda count: None,
         **options: Any,
     ) -> Trajectory:
-        """Returns how prompts come out of noise.
-
-        Args:
-            prompts: R of them; a single string is one.
-            seed: of the noise, the same for each.
-            steps: of the decoder.
-            progress: as of the class.
-            **options: as in `sample`.
-
-        Raises:
-            UserError: as `sample`.
-        """
+        """Returns how pictures of R prompts come out of the same noise, in `steps` steps."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         params, settings = self._params({"seed": seed, "steps": steps} | options)
         rows, latents = [], []
@@ -276,24 +224,33 @@ class UnCLIP:
         return Trajectory(moments, timesteps, painted)
 
     def _params(self, options: Mapping[str, Any]) -> tuple[SampleParams, Settings]:
-        """Returns the sample section with the options of a call, and how that paints."""
+        """Returns the sample section with the options of a call, and the settings it gives."""
         params = changed_sample(self.defaults, given(options))
         return params, Settings.of(params, self.system.device)
 
     def _latent(self, picture: Source, seed: int, settings: Settings, invert: bool) -> Latent:
-        """Returns the latent of a picture."""
         read = read_source(picture, self.system)
         return latent_of(self.system, read, seed, settings if invert else None)
 
     def _end(self, end: Source, seed: int, settings: Settings, invert: bool) -> Latent:
-        """Returns the latent of a picture, or that of a prompt."""
         if is_prompt(end):
             return latent_of_prompt(self.system, str(end), seed, settings)
         return self._latent(end, seed, settings, invert)
 
+    def _paint(
+        self,
+        command: str,
+        label: str,
+        latents: Sequence[Latent],
+        descriptions: Sequence[str],
+        settings: Settings,
+        progress: Progress,
+    ) -> Painted:
+        images = paint_each(self.system, latents, settings, progress)
+        return painted_latents(self.system, command, label, images, latents, settings, descriptions)
+
 
 def _count(num: int | None, params: SampleParams) -> int:
-    """Returns how many pictures to paint."""
     if num is not None and num < 1:
         raise UserError(f"num: {num} is not allowed; expected at least 1")
     return params.num_per_prompt if num is None else num

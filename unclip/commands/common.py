@@ -68,9 +68,8 @@ def make_folder(out: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=out, prefix=".", buffering=0) as file:
             file.write(b"0")
     except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written to ({error.strerror}); name another folder"
-        ) from None
+        reason = f"no file can be written there ({error.strerror})"
+        raise UserError(f"--out {out}: {reason}; name another folder") from None
 
 
 def slugs(prompts: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options that commands share. Nothing here imports torch or numpy: `--help` is instant."""
+"""Options that commands share. Imports neither torch nor numpy, so that `--help` is instant."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +14,7 @@ Prompts = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PROMPT",
-        help="What to paint; without one, the data set's own prompts.",
+        help="What to paint; by default the data set's own prompts.",
         show_default=False,
     ),
 ]
@@ -24,7 +24,7 @@ Picture = Annotated[
         metavar="PICTURE", help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False
     ),
 ]
-Num = Annotated[int | None, typer.Option(min=1, max=64, help="Pictures, of each prompt.")]
+Num = Annotated[int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")]
 FirstSeed = Annotated[
     int | None,
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 else:
     SamplerName = Literal[tuple(SAMPLERS)]
 Sampler = Annotated[SamplerName | None, typer.Option(help="Sampler of the decoder.")]
-Frames = Annotated[int, typer.Option(min=2, max=64, help="Pictures on the way, ends included.")]
+Frames = Annotated[
+    int, typer.Option(min=2, max=64, help="Pictures on the way, both ends included.")
+]
 Invert = Annotated[
     bool,
     typer.Option(

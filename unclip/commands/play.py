@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ from unclip.config.settings import REPOSITORY
 if TYPE_CHECKING:
     from unclip.api import UnCLIP
 
-PRETRAINED = REPOSITORY / "pretrained"
+SHIPPED = REPOSITORY / "pretrained" / "fashion_mnist"
 
 
 def play(
@@ -32,54 +31,34 @@ def play(
 ) -> None:
     """Open a page to play on: prompts, variations, ways between pictures, pictures out of noise.
 
-    Where nothing is trained yet it uses the model shipped with the code. Nothing leaves this
-    machine: the page and its server ask no other host for anything.
+    If nothing is trained here yet, it uses the model shipped with the code. Nothing leaves this
+    machine: the page and its server never contact another host.
 
     Example: `python cli.py play --from pretrained/fashion_mnist`
     """
-    with _listening(host, port) as listener:
-        source, is_shipped = _choose(rev, source)
-        unclip = open_unclip(rev, source)
-        _serve(listener, host, unclip, _notice(rev, source or Path(), is_shipped))
+    use_shipped = rev is None and source is None and not (models_in(Path()) / "decoder").is_dir()
+    if use_shipped:
+        source, name = SHIPPED, SHIPPED.relative_to(REPOSITORY).as_posix()
+        notice = f"Nothing is trained here yet: painting with {name}, shipped with the code."
+    elif rev is not None:
+        notice = f"Painting with experiment {rev}."
+    else:
+        notice = f"Painting with {models_in(source or Path())}."
+    with _listen(host, port) as listener:
+        _serve(listener, host, open_unclip(rev, source), notice)
 
 
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Gives a socket that has the address, before the seconds that it takes to load networks."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a listening socket: a taken port is reported before the networks are loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
+        return socket.create_server((host, port), family=family)
+    except socket.gaierror as error:
         raise UserError(f"--host {host}: is no address ({error.strerror}); try 127.0.0.1") from None
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise UserError(
-                f"--host {host} --port {port}: cannot be had ({error.strerror}); name another port"
-            ) from None
-        listener.listen()  # whoever comes before the page is up waits for it
-        yield listener
-
-
-def _choose(rev: str | None, source: Path | None) -> tuple[Path | None, bool]:
-    """Returns the folder to paint from, and whether it is one shipped with the code.
-
-    That is taken where nothing is named and nothing is trained here yet.
-    """
-    if rev is not None or source is not None or (models_in(Path()) / "decoder").is_dir():
-        return source, False
-    given = sorted(path.parent for path in PRETRAINED.glob("*/decoder"))
-    return (given[0], True) if given else (None, False)
-
-
-def _notice(rev: str | None, folder: Path, is_shipped: bool) -> str:
-    """Returns what is painted with, for the page and the terminal."""
-    if is_shipped:
-        name = folder.relative_to(REPOSITORY).as_posix()
-        return f"Nothing is trained here yet: painting with {name}, which is shipped with the code."
-    return f"Painting with experiment {rev}." if rev else f"Painting with {models_in(folder)}."
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}: cannot be had ({error.strerror}); name another port"
+        ) from None
 
 
 def _serve(listener: socket.socket, host: str, unclip: "UnCLIP", notice: str) -> None:
@@ -92,7 +71,7 @@ def _serve(listener: socket.socket, host: str, unclip: "UnCLIP", notice: str) ->
     port = listener.getsockname()[1]
     typer.echo(notice)
     if host not in OWN_NAMES:
-        typer.echo(f"--host {host}: whoever reaches this machine can paint here", err=True)
+        typer.echo(f"--host {host}: everybody who reaches this machine can paint here", err=True)
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"Open http://{shown}:{port}  (Ctrl-C ends it)")
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)

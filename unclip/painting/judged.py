@@ -10,13 +10,9 @@ from unclip.data.prepared import Prepared
 def judged_captions(data: Prepared, num_judged: int, seed: int) -> Tensor:
     """Returns the caption of each judged picture, (N,) int64.
 
-    They go round the captions that training shows, so that each has as many as any other; as many
-    again for each held-out caption follow. Of more captions than pictures a seeded choice is taken.
-
-    Args:
-        data: the prepared data set.
-        num_judged: pictures of captions that training shows.
-        seed: of the choice.
+    The first `num_judged` pictures cycle through the captions that training shows, or through a
+    seeded choice if there are more captions; each held-out caption then gets as many pictures as
+    one of these.
     """
     held_out = torch.tensor(data.held_out_captions, dtype=torch.int64)
     captions = torch.arange(len(data.captions))

@@ -1,8 +1,8 @@
 """Pictures as latents that can be varied, interpolated and edited (Ramesh et al. 2022, §3).
 
 A latent is an image embedding z_i, which says what a picture shows, and the noise x_T it is painted
-from, which says all else. Between two of either one goes by slerp; every function returns latents,
-and `System.paint_latent` paints them. None of them reads a caption while painting.
+from, which says all else. Every function returns latents, and `System.paint_latent` paints them
+without a caption.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,10 @@ SMALLEST_ANGLE = 1e-4  # radians; below it slerp and a straight line are the sam
 def latent_of(
     system: System, picture: Pictures, seed: int, inverted_by: Settings | None = None
 ) -> Latent:
-    """Returns the latent of a picture.
+    """Returns the latent of a picture (C, H, W) uint8.
 
-    Args:
-        system: its CLIP embeds the picture, its decoder inverts it.
-        picture: (C, H, W) uint8.
-        seed: of the noise.
-        inverted_by: with ddim: the noise is found that the decoder paints the picture from with
-            these settings (§3: DDIM inversion); None leaves the noise to the seed.
+    With `inverted_by`, which must use ddim, its noise is the one from which the decoder paints the
+    picture with these settings (§3: DDIM inversion); else its noise comes from the seed.
 
     Raises:
         UserError: more steps are asked for than the decoder has timesteps.
@@ -46,10 +42,10 @@ def latent_of(
 
 
 def latent_of_prompt(system: System, prompt: str, seed: int, settings: Settings) -> Latent:
-    """Returns a latent that the prior draws for a prompt, its noise left to the seed.
+    """Returns a latent that the prior draws for a prompt; its noise comes from the seed.
 
     Raises:
-        UserError: the prompt can not be read, or the prior has fewer timesteps than steps.
+        UserError: the prompt cannot be read, or the prior has fewer timesteps than steps.
     """
     (embed,) = system.sample_prior([prompt], [seed], settings).cpu()
     return Latent(embed, seed)
@@ -63,16 +59,11 @@ def varied(latent: Latent, num: int) -> list[Latent]:
 def interpolated(
     system: System, start: Latent, end: Latent, frames: int, *, slerp_noise: bool
 ) -> list[Latent]:
-    """Returns latents on the way from one to another (§3.2), both ends among them.
+    """Returns `frames` latents on the way from one to another (§3.2), both ends included.
 
-    Args:
-        system: knows the noise of a seed.
-        start: the first latent.
-        end: the last latent.
-        frames: how many, at least 2.
-        slerp_noise: whether the noise goes from one to the other too; else it stays the first's.
+    With `slerp_noise` the noise goes from one to the other too; else it stays that of the start.
     """
-    assert frames >= 2, f"frames: the two ends are two, not {frames}"
+    assert frames >= 2, f"frames: {frames}; expected at least the two ends"
     first, last = (
         system.first_noise(latent.seed) if latent.x_T is None else latent.x_T
         for latent in (start, end)
@@ -98,30 +89,30 @@ def edited(
 ) -> list[Latent]:
     """Returns latents on the way from what one caption says to what another says.
 
-    As unCLIP §3.3, but where the paper goes towards the difference of the two text embeddings, this
-    adds that of the prior's mean image embeddings of the two captions: CLIP learns which caption is
-    nearest to a picture, and not that texts differ in the direction in which pictures differ.
-    The noise stays as it is.
+    Unlike unCLIP §3.3, which goes towards the difference of the two text embeddings, this adds the
+    difference of the prior's mean image embeddings of the two captions: CLIP learns which caption
+    is nearest to a picture, not that texts differ in the direction in which pictures differ. The
+    noise stays the same.
 
     Args:
         system: its prior draws the embeddings.
         latent: of the picture.
         caption: what it shows.
         wanted: what it is to show.
-        strength: how much of the difference is added to the last of them, at least 0; 1 is all.
+        strength: how much of the difference is added to the last latent, at least 0; 1 is all.
         frames: how many, at least 2; the first is the latent itself.
         settings: how the prior is sampled.
 
     Raises:
-        UserError: a caption can not be read, both are one, or the prior has fewer timesteps than
-            steps.
+        UserError: a caption cannot be read, both are the same, or the prior has fewer timesteps
+            than steps.
     """
-    assert frames >= 2, f"frames: a way has two ends, not {frames}"
-    if caption.lower() == wanted.lower():  # as CLIP reads them
+    assert frames >= 2, f"frames: {frames}; expected at least the two ends"
+    if caption.lower() == wanted.lower():  # CLIP reads lower case
         raise UserError(
-            f"{wanted!r}: is what the picture is said to show; expected another caption; change one"
+            f"{wanted!r}: is what the picture already shows; expected another caption; change one"
         )
-    # Both captions are drawn from the same noise, so that of its chance little is left.
+    # Both captions are drawn from the same noise, which cancels most of its randomness.
     prompts = [caption] * EDIT_DRAWS + [wanted] * EDIT_DRAWS
     drawn = system.sample_prior(prompts, [*range(EDIT_DRAWS)] * 2, settings).cpu()
     before, after = drawn.unflatten(0, (2, EDIT_DRAWS)).mean(dim=1)
@@ -138,14 +129,7 @@ def paint_each(
     settings: Settings,
     progress: Progress = lambda count: None,
 ) -> Pictures:
-    """Returns the pictures (N, C, H, W) uint8 of latents, each painted alone.
-
-    Args:
-        system: paints.
-        latents: N of them.
-        settings: how to paint.
-        progress: called with 1 after each.
-    """
+    """Returns the pictures (N, C, H, W) uint8 of N latents, each painted alone."""
     pictures = []
     for latent in latents:
         pictures.append(system.paint_latent(latent, settings))
@@ -156,12 +140,7 @@ def paint_each(
 def paint_moments(system: System, latent: Latent, settings: Settings) -> tuple[Pictures, list[int]]:
     """Returns the reverse diffusion of a latent: M pictures (M, C, H, W) uint8, and their M t.
 
-    They are x_t at each step, from noise on, and at last the finished picture, at 0.
-
-    Args:
-        system: paints.
-        latent: what is painted.
-        settings: how to paint.
+    They are x_t at each step, noise first, and finally the finished picture, at t = 0.
     """
     with autocast(system.device, settings.precision):
         steps = list(system.denoise_latent(latent, settings))
@@ -175,22 +154,18 @@ def shares(frames: int) -> list[float]:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Returns at most `most` of the indices below `count`, evenly spread, both ends among them."""
+    """Returns at most `most` evenly spread indices below `count`, the first and last included."""
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
-    """Returns the tensor at a share of the great circle from one to another, of their shape.
+    """Returns the tensor at a share (0..1) of the great circle between two of the same shape.
 
-    Shoemake 1985; Song et al. 2021, eq. 67, where the ends need not be of one length. Where they
-    point the same way or opposite ways there is no one such circle, and a straight line is gone.
-
-    Args:
-        start: at share 0, returned as it is.
-        end: at share 1, returned as it is; of the same shape.
-        share: 0..1.
+    Shoemake 1985; Song et al. 2021, eq. 67, whose ends may differ in length. Shares 0 and 1 return
+    the ends unchanged. If both point the same way or opposite ways, no single great circle joins
+    them, and the tensor is on the straight line.
     """
     assert start.shape == end.shape, f"slerp between {start.shape} and {end.shape}"
     if share in (0, 1):

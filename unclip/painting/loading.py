@@ -22,7 +22,7 @@ def load_system(models: Path, device: str = "cpu", kinds: Sequence[str] = KINDS)
     Args:
         models: the folder.
         device: "cpu", "cuda" or "mps".
-        kinds: the networks to load, CLIP first; without the prior only embeddings are painted.
+        kinds: the networks to load, CLIP first; a system without a prior paints embeddings only.
 
     Raises:
         UserError: a network is missing, damaged, of another kind or trained with another CLIP.
@@ -33,7 +33,7 @@ def load_system(models: Path, device: str = "cpu", kinds: Sequence[str] = KINDS)
         if artifacts[kind].inputs.get("clip") != hashes["clip"]:
             raise UserError(
                 f"{models / kind}: was trained with another CLIP than the one beside it; "
-                "`dvc repro` trains it again, `dvc checkout` brings back what belongs together"
+                "`dvc repro` trains it again, `dvc checkout` restores networks that fit together"
             )
     return make_system(artifacts, hashes, device, models)
 
@@ -41,23 +41,15 @@ def load_system(models: Path, device: str = "cpu", kinds: Sequence[str] = KINDS)
 def make_system(
     artifacts: Mapping[str, Artifact], hashes: dict[str, str], device: str, models: Path
 ) -> System:
-    """Returns the system of trained networks.
-
-    Args:
-        artifacts: by kind.
-        hashes: of their weights, by kind.
-        device: where to compute.
-        models: the folder that they come from.
+    """Returns the system of trained networks, by kind; errors name the folder `models`.
 
     Raises:
-        UserError: config, weights or facts of one are damaged.
+        UserError: config, weights or facts of a network are damaged.
     """
-    clip, prior, decoder = (artifacts.get(kind) for kind in KINDS)
-    assert clip is not None, "a system needs CLIP"
-    assert decoder is not None, "a system needs a decoder"
+    clip, decoder = artifacts["clip"], artifacts["decoder"]
     embed_mean = embed_std = torch.empty(0)
     prior_network = prior_diffusion = None
-    if prior is not None:
+    if prior := artifacts.get("prior"):
         prior_network = build(prior, Prior, models / "prior").to(device)
         with reading(models / "prior", "train_prior"):
             prior_diffusion = Diffusion(**prior.facts["diffusion"])

@@ -1,14 +1,13 @@
-"""The note that every painted picture carries: all that it takes to paint it again, bit for bit.
+"""The note of a painted picture: all that it takes to paint it again, bit for bit.
 
-A note is text in the PNG. It has no time, host or commit: pictures that are DVC outs would change.
-Rounding depends on the batch that a picture is painted in. So the note of a picture of a prompt
-states the whole call; pictures of latents are painted alone, and state their latent.
+A note is text in the PNG. It has no time, host or commit, which would change pictures that are DVC
+outs. Rounding depends on the batch, so the note of a picture of a prompt states the whole call;
+pictures of latents are painted alone, and state their latent.
 """
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ SOLVER_KEYS = ("sampler", "steps", "eta", "guidance")
 
 
 def settings_note(system: System, settings: Settings) -> Note:
-    """Returns what pictures of prompts and sheets carry: settings and checkpoints."""
+    """Returns what pictures of prompts, and sheets, carry: settings and checkpoints."""
     prior = _solver_note("prior", settings.prior)
     prior |= {"prior.candidates": str(settings.prior_candidates)}
     return prior | _decoder_note(system, settings)
@@ -34,7 +33,7 @@ def settings_note(system: System, settings: Settings) -> Note:
 def call_note(
     system: System, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
 ) -> Note:
-    """Returns what all pictures of one `System.paint` carry."""
+    """Returns what all pictures of one call of `System.paint` carry."""
     return settings_note(system, settings) | {
         "prompts": join_prompts(prompts),
         "seeds": " ".join(map(str, seeds)),
@@ -43,12 +42,9 @@ def call_note(
 
 
 def picture_notes(call: Note, prompts: Sequence[str], seeds: Sequence[int]) -> list[Note]:
-    """Returns the note of each picture of one `System.paint`, those of the first prompt first.
+    """Returns the note of each picture of one call of `System.paint`, first prompt first.
 
-    Args:
-        call: what all of them carry, `call_note` among it.
-        prompts: of the call.
-        seeds: likewise.
+    `call` is what all of them carry.
     """
     every = [(prompt, seed) for prompt in prompts for seed in seeds]
     return [
@@ -60,7 +56,7 @@ def picture_notes(call: Note, prompts: Sequence[str], seeds: Sequence[int]) -> l
 def latent_note(system: System, latent: Latent, settings: Settings) -> Note:
     """Returns what a picture of `System.paint_latent` carries: latent, solver and checkpoints.
 
-    Numbers of the latent are float32, the least significant byte first, in base64.
+    The latent is float32, little-endian, in base64.
     """
     note = _decoder_note(system, settings)
     note |= {"seed": str(latent.seed), "image_embed": _pack(latent.image_embed)}
@@ -81,14 +77,11 @@ def split_prompts(text: str) -> list[str]:
 def repaint(system: System, note: Mapping[str, str]) -> Pictures:
     """Returns the picture (C, H, W) uint8 that a note describes, painted again.
 
-    Where the machine and its settings are those that painted it, every bit is the same.
-
-    Args:
-        system: with the checkpoints that the note names.
-        note: of a single picture, as `png.read_png_text` reads it.
+    On the machine that painted it, with the same settings, every bit is the same.
 
     Raises:
-        UserError: the note is of no single picture, is damaged, or names other checkpoints.
+        UserError: the note is not of a single picture, is damaged, or names other checkpoints than
+            those of the system.
     """
     if "image_embed" in note:
         return _repaint_latent(system, note)
@@ -96,7 +89,7 @@ def repaint(system: System, note: Mapping[str, str]) -> Pictures:
         return _repaint_prompt(system, note)
     raise UserError(
         "the picture carries no note that says how to paint it again; expected a single picture "
-        "that this project painted; of a sheet, take the pictures saved beside it"
+        "that this project painted; take one of those saved beside a sheet"
     )
 
 
@@ -135,8 +128,8 @@ def _parsing() -> Iterator[None]:
         yield
     except (KeyError, ValueError, ArithmeticError) as error:
         raise UserError(
-            f"the note of the picture is damaged or of another version ({error}); expected it as "
-            "it was saved; paint the picture anew"
+            f"the note of the picture is damaged or of another version ({error}); expected it "
+            "unchanged; paint the picture anew"
         ) from None
 
 
@@ -147,12 +140,10 @@ def _solver(note: Mapping[str, str], name: str) -> Solver:
     return Solver(sampler, int(steps), float(eta), float(guidance))
 
 
-def _precision(note: Mapping[str, str]) -> Literal["fp32", "bf16"]:
-    if note["precision"] == "fp32":
-        return "fp32"
-    if note["precision"] == "bf16":
-        return "bf16"
-    raise ValueError(f"precision: {note['precision']!r}")
+def _precision(note: Mapping[str, str]) -> str:
+    if note["precision"] not in ("fp32", "bf16"):
+        raise ValueError(f"precision: {note['precision']!r}")
+    return note["precision"]
 
 
 def _require_checkpoints(system: System, note: Mapping[str, str], kinds: Sequence[str]) -> None:
@@ -160,7 +151,7 @@ def _require_checkpoints(system: System, note: Mapping[str, str], kinds: Sequenc
         named = note.get(f"checkpoint.{kind}", "none")
         if named != system.hashes[kind]:
             raise UserError(
-                f"checkpoint.{kind}: the picture was painted by {named[:12]!r}, and this {kind} is "
+                f"checkpoint.{kind}: the picture was painted by {named[:12]!r}, but this {kind} is "
                 f"{system.hashes[kind][:12]!r}; name the folder or revision that has the other one"
             )
 
@@ -180,6 +171,5 @@ def _pack(numbers: Tensor) -> str:
 
 
 def _unpack(text: str, shape: tuple[int, ...]) -> Tensor:
-    """Returns the float32 tensor of a shape that `_pack` has packed."""
     numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4").reshape(shape)
     return torch.from_numpy(numbers.astype(np.float32))

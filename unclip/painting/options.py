@@ -1,7 +1,6 @@
-"""How to paint where a call does not say: as the params.yaml beside the checkpoints does.
+"""Defaults of painting: constants, and the params.yaml beside the checkpoints.
 
-Nothing here imports torch, and params are imported late: `--help` shows the numbers below and is
-not to wait for them.
+Imports neither torch nor, at module level, params: `--help` shows these constants and is instant.
 """
 
 from collections.abc import Mapping
@@ -16,20 +15,19 @@ if TYPE_CHECKING:
     from unclip.params.sections import PaintingParams
 
 FRAMES = 9  # of a way between two pictures
-EDIT_STRENGTH = 1.0  # the whole difference between what two captions show
-TRAJECTORY_STEPS = 32  # enough for a film of it
-INVERSION_STEPS = 25  # an inversion goes the way of the sampler, and errs less on a finer one
+EDIT_STRENGTH = 1.0  # the whole difference between two captions
+TRAJECTORY_STEPS = 32  # enough for a film
+INVERSION_STEPS = 25  # more steps, smaller error of the inversion
 VARY_ETA = 0.3  # of a variation that starts from the picture's own noise
 
 
 def painting_params_of(folder: Path) -> "PaintingParams":
-    """Returns what the params.yaml beside the networks in a folder says of painting, else ours.
+    """Returns what painting reads of the params.yaml beside the networks, else of ours.
 
-    Args:
-        folder: with the networks in it or in its folder `models`; that folder itself will do too.
+    The networks are in the folder, or in its folder `models`, which may also be named itself.
 
     Raises:
-        UserError: it cannot be read, or its sample section is not as this version knows it.
+        UserError: it cannot be read, or this version does not know its sample section.
     """
     from unclip.params.loading import load_painting_params
 
@@ -39,19 +37,15 @@ def painting_params_of(folder: Path) -> "PaintingParams":
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options that were given: those that are not None."""
+    """Returns the options that are not None."""
     return {key: value for key, value in options.items() if value is not None}
 
 
 def ddim_options(options: Mapping[str, Any], *, invert: bool) -> dict[str, Any]:
-    """Returns options of the sample section that go with noise of a picture's own, or with eta.
+    """Returns the given options of the sample section, completed for an inversion or for eta.
 
-    DDIM alone can be run backwards and uses eta. What is inverted must be painted in the same
-    steps, and in float32: bf16 would lose the way back.
-
-    Args:
-        options: by the keys of the sample section; None is an option that was not given.
-        invert: whether the noise is found by inversion.
+    Only DDIM can be run backwards, and only DDIM uses eta. An inverted picture must be painted in
+    the same steps, and in float32: bf16 would lose the way back.
 
     Raises:
         UserError: another sampler is asked for.

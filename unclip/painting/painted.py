@@ -16,7 +16,7 @@ class Painted:
 
     Attributes:
         images: (..., C, H, W) uint8.
-        notes: of each picture, in order, what its PNG carries: all that it takes to paint it again.
+        notes: the note of each picture, in order.
         sheet_note: what a sheet of all of them carries.
     """
 
@@ -29,11 +29,9 @@ class Painted:
         return zip(self.images.reshape(-1, *self.images.shape[-3:]), self.notes, strict=True)
 
     def save(self, folder: str | Path, names: Sequence[str] | None = None) -> int:
-        """Writes each picture as a PNG with its note; returns how many other ones were replaced.
+        """Writes each picture as a PNG with its note; returns how many files it replaced.
 
-        Args:
-            folder: where to; it is made.
-            names: of the files, without their ending; by default numbers.
+        The folder is made if need be. Files are numbered unless there are names, without ".png".
         """
         names = names or [f"{number:04}" for number in range(len(self.notes))]
         replaced = 0
@@ -47,10 +45,10 @@ class Painted:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """How pictures come out of noise.
+    """How pictures of R prompts come out of noise.
 
     Attributes:
-        moments: (R, M, C, H, W) uint8, x_t of each of R prompts at each step, and the picture.
+        moments: (R, M, C, H, W) uint8, x_t at each step, and finally the picture.
         timesteps: the M timesteps; 0 is the picture.
         painted: the R pictures.
     """
@@ -70,17 +68,9 @@ def painted_latents(
     descriptions: Sequence[str],
     prompts: Sequence[str] = (),
 ) -> Painted:
-    """Returns pictures of latents with their notes.
+    """Returns pictures (N, C, H, W) of N latents with their notes.
 
-    Args:
-        system: that painted them.
-        command: the verb.
-        label: what all of them are.
-        images: (N, C, H, W) uint8.
-        latents: N of them.
-        settings: how they were painted.
-        descriptions: N of them, what each is.
-        prompts: N of them, where each has one.
+    `label` describes all of them and `descriptions` each; `prompts`, if any, has one for each.
     """
     notes = [
         latent_note(system, latent, settings) | {"command": command, "description": description}

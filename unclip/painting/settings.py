@@ -1,4 +1,4 @@
-"""How pictures are painted, and what one picture is painted from."""
+"""How pictures are painted, and what a picture is painted from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class Settings:
         decoder: how the decoder is sampled.
         prior_candidates: embeddings drawn for each picture; the one with the highest dot product
             with the caption's embedding is painted (unCLIP §2.2 draws two).
-        batch_size: pictures at once; changes speed, and a picture by no more than rounding.
+        batch_size: pictures at once; changes speed, and pictures by no more than rounding.
         precision: "fp32" or "bf16".
     """
 
@@ -43,12 +43,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Latent:
-    """All that one picture is painted from, beside the decoder (unCLIP §3).
+    """All that a decoder paints a picture from (unCLIP §3).
 
     Attributes:
         image_embed: (D,), unit norm: what the picture shows.
         seed: of its noise.
-        x_T: (C, H, W), the noise that it starts from; None is the seed's.
+        x_T: (C, H, W), the noise that it starts from; None: the noise comes from the seed.
     """
 
     image_embed: Tensor
@@ -57,10 +57,10 @@ class Latent:
 
 
 def require_steps(key: str, solver: Solver, diffusion: Diffusion) -> None:
-    """Checks that a network has as many timesteps as steps are asked for.
+    """Checks that a network has as many timesteps as steps; `key` names the steps in the error.
 
     Raises:
-        UserError: it has fewer; today's params may not be those of its training.
+        UserError: it has fewer; the params may have changed since its training.
     """
     if solver.steps > diffusion.num_timesteps:
         raise UserError(

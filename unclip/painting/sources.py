@@ -21,7 +21,7 @@ def is_prompt(source: Source) -> bool:
 
 
 def title_of(source: Source) -> str:
-    """Returns what a picture or a prompt is called."""
+    """Returns the name of a picture file, or the prompt."""
     if not isinstance(source, str | Path):
         return "a picture"
     return one_line(str(source) if is_prompt(source) else Path(source).name)
@@ -45,17 +45,17 @@ def read_source(source: Source, system: System) -> Pictures:
 
 
 def require_fit(ends: Sequence[Source], noise: Noise | None, invert: bool) -> None:
-    """Checks that there is something to invert, and that what is inverted is used.
+    """Checks that one end is a picture to invert, and that the inverted noise is used.
 
     Raises:
         UserError: the options do not fit together.
     """
     if invert and all(is_prompt(end) for end in ends):
         raise UserError(
-            "invert: finds the noise of a picture, and neither end is one; leave it out"
+            "invert: finds the noise of a picture, but neither end is a picture; leave it out"
         )
     if invert and noise == "fixed":
         raise UserError(
-            "invert: gives each end its own noise, and the noise 'fixed' keeps that of the first; "
+            "invert: gives each end its own noise, but the noise 'fixed' keeps that of the start; "
             "leave one of them out"
         )

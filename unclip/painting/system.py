@@ -26,7 +26,7 @@ Pictures = npt.NDArray[np.uint8]
 Progress = Callable[[int], None]  # called with the number of pictures after each batch
 
 NOISE = "decoder noise"  # what the decoder's draws are for
-INVERSION_EVALUATIONS = 3  # of the decoder a step; with 25 steps an error of 0.002 of white
+INVERSION_EVALUATIONS = 3  # of the decoder per step; with 25 steps an error of 0.002 of white
 
 
 class Texts(NamedTuple):
@@ -49,18 +49,18 @@ class System:
     Attributes:
         clip: embeds pictures and captions.
         decoder: paints.
-        prior: draws an image embedding for a caption; None where embeddings are given.
+        prior: draws an image embedding for a caption; None if embeddings are given.
         decoder_diffusion: the process that the decoder was trained with.
-        prior_diffusion: that of the prior, if there is one.
+        prior_diffusion: the process that the prior was trained with, if there is one.
         embed_mean: (D,), of the embeddings that the prior was trained on.
-        embed_std: (D,), likewise.
+        embed_std: (D,), of the same.
         normalisation: between the decoder's numbers and pixels.
         picture_shape: (C, H, W).
         text_length: the longest prompt in bytes, start and end included.
-        prompts: the default prompts of the data set that it was trained on.
-        words: the words of the captions that it was trained on.
+        prompts: the default prompts of the training data.
+        words: the words of the training captions.
         hashes: the SHA-256 of each network's weights, by kind.
-        device: where the networks are: "cpu", "cuda" or "mps".
+        device: of the networks: "cpu", "cuda" or "mps".
     """
 
     clip: CLIP
@@ -88,7 +88,7 @@ class System:
         distinct = list(dict.fromkeys(prompts))
         tokens, mask = trim_padding(*tokenize(distinct, self.text_length))
         tokens, mask = tokens.to(self.device), mask.to(self.device)
-        with autocast(self.device, "fp32"):  # as the prior has met captions
+        with autocast(self.device, "fp32"):  # as in the prior's training
             embeds, encodings = self.clip.encode_text(tokens, mask)
         place = {prompt: row for row, prompt in enumerate(distinct)}
         index = torch.tensor([place[prompt] for prompt in prompts], device=self.device)
@@ -110,12 +110,12 @@ class System:
     def invert(self, pictures: Pictures, image_embeds: Tensor, settings: Settings) -> Tensor:
         """Returns the noise (N, C, H, W) from which the decoder paints pictures again, in float32.
 
-        Captions are not read: a picture has none.
+        Reads no captions. Only ddim with eta 0 paints exactly the pictures again.
 
         Args:
             pictures: (N, C, H, W) uint8.
             image_embeds: (N, D), their embeddings.
-            settings: how they will be painted: by ddim with eta 0 to come back.
+            settings: how they will be painted.
 
         Raises:
             UserError: more steps are asked for than the decoder has timesteps.
@@ -135,7 +135,7 @@ class System:
     def sample_prior(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: Settings
     ) -> Tensor:
-        """Returns image embeddings (N, D), unit norm, one for each prompt and its seed.
+        """Returns image embeddings (N, D), unit norm, one for each prompt with its seed.
 
         Raises:
             UserError: as `read`, or more steps are asked for than the prior has timesteps.
@@ -147,7 +147,7 @@ class System:
         texts, index = self.read(prompts)
         count, parts = settings.prior_candidates, []
         with autocast(self.device, settings.precision):
-            # What the captions leave in the transformer is the same at every step.
+            # The transformer's memory of the captions is the same at every step.
             memory = prior.read(texts.encodings, texts.embeds, texts.mask)
 
             def denoise(
@@ -180,9 +180,9 @@ class System:
         settings: Settings,
         x_T: Tensor | None = None,
     ) -> Iterator[Step]:
-        """Yields the steps by which one batch of pictures is painted; arguments as in `decode`.
+        """Yields the steps that paint one batch of pictures, from `x_T` or else from the seeds.
 
-        Networks compute in the precision of the caller's autocast.
+        Other arguments as in `decode`. Networks compute in the precision of the caller's autocast.
         """
         require_steps("sample.steps", settings.decoder, self.decoder_diffusion)
         return reverse_diffusion(
@@ -209,8 +209,8 @@ class System:
         """Returns pictures (N, C, H, W) uint8, picture i painted from embedding i with seed i.
 
         Args:
-            image_embeds: (N, D), unit norm: the prior's, or those of real pictures.
-            prompts: N captions, read only by a decoder with a caption encoder; None is no caption.
+            image_embeds: (N, D), unit norm, from the prior or from real pictures.
+            prompts: N captions, read only by a decoder with a caption encoder; None: no captions.
             seeds: N seeds of the noise.
             settings: how to paint.
             progress: see `Progress`.
@@ -244,8 +244,8 @@ class System:
     def paint_latent(self, latent: Latent, settings: Settings) -> Pictures:
         """Returns the picture (C, H, W) uint8 of a latent, painted alone and without a caption.
 
-        Alone, because rounding depends on the batch: so a picture depends on its latent, the
-        settings and the decoder, and on nothing else, to the last bit.
+        Rounding depends on the batch. Painted alone, a picture depends on its latent, the settings
+        and the decoder only, to the last bit.
 
         Raises:
             UserError: more steps are asked for than the decoder has timesteps.
@@ -254,7 +254,7 @@ class System:
             return self.to_uint8(final(self.denoise_latent(latent, settings)))[0]
 
     def denoise_latent(self, latent: Latent, settings: Settings) -> Iterator[Step]:
-        """Yields the steps, of a batch of one, by which `paint_latent` paints."""
+        """Yields the steps by which `paint_latent` paints, of a batch of one."""
         x_T = None if latent.x_T is None else latent.x_T[None]
         return self.denoise(latent.image_embed[None], None, [latent.seed], settings, x_T)
 
@@ -263,7 +263,7 @@ class System:
         return self.normalisation.to_uint8(images.cpu()).numpy()
 
     def _conditions(self, image_embeds: Tensor, prompts: Sequence[str] | None) -> dict[str, Tensor]:
-        """Returns what the decoder is given for N pictures, on the device, each (N, ...)."""
+        """Returns the conditions of the decoder for N pictures, each (N, ...) on the device."""
         conditions = {"image_embeds": image_embeds.to(self.device)}
         if self.decoder.conditioner.caption_encoder is None:
             return conditions
@@ -285,11 +285,11 @@ class System:
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
-    """Yields the slices of `size` that `total` rows fall into."""
+    """Yields slices of `size` rows that cover `total` rows."""
     return (slice(start, start + size) for start in range(0, total, size))
 
 
 def _nearest(candidates: Tensor, text_embeds: Tensor) -> Tensor:
-    """Returns of each row's candidates (B, count, D) the one nearest its caption, (B, D)."""
+    """Returns each row's candidate (of B, count, D) that is nearest to its caption, (B, D)."""
     best = (candidates * text_embeds[:, None]).sum(dim=-1).argmax(dim=1)
     return candidates[torch.arange(len(best), device=best.device), best]

@@ -1,7 +1,7 @@
-"""What git and DVC remember of trained networks: which revisions name them, where files lie.
+"""What git and DVC know of trained networks: the revisions that name them, and their files.
 
 A revision is a commit, an experiment or a folder with a dvc.lock. DVC names a network by an md5
-over its folder. Everything is only read.
+over its folder. Nothing here writes to the repository.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from unclip.config.git import run_git
 from unclip.core.artifacts import DESCRIPTION, WEIGHTS
 
 LOCK = "dvc.lock"
-# As DVC itself writes them: to parse a thousand locks as YAML would take minutes. Only what a stage
-# made counts, since a lock may also name what a stage read long ago.
+# The format in which DVC writes a lock: parsing a thousand locks as YAML would take minutes. Only
+# outs count, since deps may name networks of another revision.
 OUTS = re.compile(r"^    outs:\n((?:    [- ] .*\n)+)", flags=re.MULTILINE)
 ENTRY = re.compile(r"path: models/(\w+)\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
-# Every version of the lock that git knows, whole: a patch with more context than a lock has lines.
+# Every version of the lock in git, whole: a patch with more context than a lock has lines.
 HISTORY = (
     *("log", "--all", "--reflog", "--full-history", "-m", "--no-renames", "--format=%x00%H %D"),
     *("--decorate=full", *(f"--decorate-refs=refs/{kind}" for kind in ("exps", "heads", "tags"))),
@@ -37,11 +37,8 @@ Remembered = dict[str, dict[str, list[str]]]
 def remembered(folder: Path) -> Remembered:
     """Returns kind of network → DVC's md5 of it → the revisions whose dvc.lock names it.
 
-    The folder itself is searched, all branches, tags and experiments, and what the reflog still
-    knows. Revisions stand in order, the first one that had it first; md5s stand newest first.
-
-    Args:
-        folder: the root of the repository; without DVC in it nothing is remembered.
+    Searches the folder, all branches, tags and experiments, and the reflog. md5s come newest first,
+    the revisions of each oldest first. Empty without DVC in the folder.
 
     Raises:
         UserError: git fails.
@@ -58,7 +55,7 @@ def remembered(folder: Path) -> Remembered:
 
 
 def _locks(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yields name and dvc.lock of each revision that changed it, the newest first."""
+    """Yields name and dvc.lock of each revision that changed it, newest first."""
     if (folder / LOCK).is_file():
         yield "this folder", (folder / LOCK).read_text(encoding="utf-8", errors="replace")
     if not (folder / ".git").exists():
@@ -69,7 +66,7 @@ def _locks(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _name(head: str) -> str:
-    """Returns what people call a commit: its experiment, branch or tag, with its short hash."""
+    """Returns a commit's experiment, branch or tag, if it has one, with its short hash."""
     commit = head[:7]
     if match := re.search(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/([^,]+)", head):
         return f"experiment {match[1]} ({commit})"
@@ -82,13 +79,13 @@ class ObjectStore:
     """A place where DVC keeps files by their md5."""
 
     name: str
-    objects: Any  # DVC's own object database; None keeps nothing
+    objects: Any  # DVC's own object database; None is an empty one
 
     def weights_hash(self, md5: str) -> str | None:
-        """Returns the SHA-256 of a network's weights, None where they are not kept here.
+        """Returns the SHA-256 of a network's weights; None if they are not kept here.
 
         Args:
-            md5: DVC's of the network, as dvc.lock has it.
+            md5: of the network, from dvc.lock.
 
         Raises:
             UserError: the place cannot be read.
@@ -98,7 +95,7 @@ class ObjectStore:
         return None
 
     def copy_network(self, md5: str, folder: Path) -> None:
-        """Writes a network that is kept here into a folder, which is made.
+        """Writes a network that is kept here into a new folder.
 
         Raises:
             UserError: the place cannot be read.
@@ -122,7 +119,7 @@ class ObjectStore:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Passes over what is not kept here; says in a line why the place cannot be read."""
+        """Skips what is not kept here; reports in one line why the place cannot be read."""
         try:
             yield
         except (FileNotFoundError, KeyError):
@@ -133,7 +130,7 @@ class ObjectStore:
 
 @contextmanager
 def open_objects(folder: Path, place: Literal["cache", "remote"]) -> Iterator[ObjectStore]:
-    """Gives DVC's cache or default remote; without DVC or a remote, a store that keeps nothing.
+    """Gives DVC's cache or default remote; an empty store without DVC or without a remote.
 
     Raises:
         UserError: it cannot be opened.

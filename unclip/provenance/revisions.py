@@ -12,11 +12,7 @@ from unclip.params.loading import load_painting_params
 
 @contextmanager
 def _revision(rev: str, where: str) -> Iterator[Any]:
-    """Gives DVC's view of a revision of the current repository.
-
-    Raises:
-        UserError: it, or a file that is read in it, cannot be had.
-    """
+    """Gives the files of a revision; turns DVC's errors about them into one line."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
@@ -24,15 +20,15 @@ def _revision(rev: str, where: str) -> Iterator[Any]:
 
     try:
         yield DVCFileSystem(".", rev=rev)
-    except DataIndexError:  # it is there, and what it names is neither in the cache nor remote
+    except DataIndexError:  # the files that it names are neither in the cache nor in the remote
         raise UserError(
             f"{where}: its checkpoints are not on this machine; `dvc fetch` brings them from a "
-            "remote, `git checkout` of it and `dvc repro` make them"
+            "remote, `git checkout` of it and `dvc repro` make them again"
         ) from None
     except (DvcException, SCMError, OSError) as error:
         raise UserError(
-            f"{where}: cannot be had ({first_line(error)}); `dvc exp show` and `git log` name what "
-            "there is, `dvc fetch` brings what is not on this machine"
+            f"{where}: cannot be had ({first_line(error)}); `dvc exp show` and `git log` list the "
+            "revisions, `dvc fetch` brings what is not on this machine"
         ) from None
 
 
@@ -40,9 +36,8 @@ def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, st
     """Returns the short hash of a revision of the current repository and the text of its files.
 
     Args:
-        rev: an experiment, commit, branch or tag; None for the files of the current folder, whose
-            hash is "".
-        paths: those that are missing are left out.
+        rev: an experiment, commit, branch or tag; None reads the current folder, whose hash is "".
+        paths: of the files; missing ones are left out.
 
     Raises:
         UserError: there is no such revision.
@@ -58,26 +53,25 @@ def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, st
 def fetch_models(rev: str, folder: Path) -> None:
     """Brings the networks of a revision of the current repository into `folder`/models.
 
-    The params.yaml of the revision comes to lie in `folder`: it says how they paint.
+    Its params.yaml, which says how they paint, goes to `folder`.
 
     Args:
         rev: an experiment, commit, branch or tag.
         folder: where to.
 
     Raises:
-        UserError: they cannot be had, or that params.yaml does not say how they paint.
+        UserError: the networks cannot be had, or the params.yaml does not say how to paint.
     """
-    recipe = Layout(folder).params
+    params = Layout(folder).params
     with _revision(rev, f"--rev {rev}") as files:
         files.get("models", str(folder / "models"), recursive=True)
-        if files.isfile(recipe.name):
-            files.get(recipe.name, str(recipe))
-    if not recipe.is_file():
-        return
+        if not files.isfile(params.name):
+            return
+        files.get(params.name, str(params))
     try:
-        load_painting_params(recipe)
+        load_painting_params(params)
     except UserError as error:
-        reason = str(error).splitlines()[0].removeprefix(f"{recipe}: ")
+        reason = str(error).splitlines()[0].removeprefix(f"{params}: ")
         raise UserError(
             f"--rev {rev}: its params.yaml does not say how to paint ({reason}); "
             f"`dvc get . models --rev {rev} -o FOLDER/models` brings its networks, and --from "

@@ -1,15 +1,15 @@
 """Where the networks that painted a picture are, found by the hash of their weights."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
 from unclip.core.artifacts import DESCRIPTION, WEIGHTS, weights_hash
-from unclip.provenance.dvc_history import ObjectStore, Remembered, open_objects, remembered
-from unclip.running.progress import progress
+from unclip.provenance.dvc_history import ObjectStore, open_objects, remembered
+from unclip.running.progress import track
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,12 @@ class Network:
     kind: str  # clip, prior or decoder
     hash: str  # SHA-256 of its weights
     folder: Path | None = None  # that holds it
-    md5: str = ""  # DVC's name of it, where a store of DVC holds it
-    revisions: tuple[str, ...] = ()  # those whose dvc.lock has that name, the first one first
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it is on this machine."""
-        return self.folder is not None or self.md5 != ""
+    md5: str = ""  # DVC's name for it, if DVC's cache or remote holds it
+    revisions: tuple[str, ...] = ()  # those whose dvc.lock has that name, the oldest first
 
 
 def find_networks(hashes: Mapping[str, str], root: Path, source: Path | None) -> list[Network]:
-    """Returns where the networks are on this machine, as far as they are.
+    """Returns the networks with the places where they are on this machine, if they are.
 
     Args:
         hashes: kind → SHA-256 of the weights.
@@ -39,15 +34,15 @@ def find_networks(hashes: Mapping[str, str], root: Path, source: Path | None) ->
     Raises:
         UserError: git or DVC's cache cannot be read.
     """
-    places = [folder for folder in (source, root) if folder is not None]
-    folders = [models_in(folder) for folder in places]
-    folders += sorted((root / "pretrained").glob("*"))
+    places = [models_in(folder) for folder in (source, root) if folder is not None]
+    places += sorted((root / "pretrained").glob("*"))
     known = remembered(root)
     networks = []
     with open_objects(root, "cache") as cache:
         for kind, wanted in hashes.items():
-            holder = next((f / kind for f in folders if _holds(f / kind, wanted)), None)
-            networks.append(_in_store(Network(kind, wanted, holder), known, cache))
+            folder = next((p / kind for p in places if _holds(p / kind, wanted)), None)
+            candidates = known.get(kind, {}).items()
+            networks.append(_look_up(Network(kind, wanted, folder), candidates, cache))
     return networks
 
 
@@ -56,57 +51,49 @@ def _holds(folder: Path, wanted: str) -> bool:
     return is_whole and weights_hash(folder) == wanted
 
 
-def _in_store(
-    network: Network,
-    known: Remembered,
-    store: ObjectStore,
-    advance: Callable[[], None] = lambda: None,
+def _look_up(
+    network: Network, candidates: Iterable[tuple[str, list[str]]], store: ObjectStore
 ) -> Network:
-    """Returns the network with DVC's name and its revisions, where a store of DVC holds it."""
-    for md5, revisions in known.get(network.kind, {}).items():
-        advance()
+    """Returns the network with its md5 and revisions if one of these in the store is it."""
+    for md5, revisions in candidates:
         if store.weights_hash(md5) == network.hash:
             return replace(network, md5=md5, revisions=tuple(revisions))
     return network
 
 
 def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
-    """Copies networks into a folder each, from where they are; also from DVC's default remote.
+    """Copies each network to `folder`/<kind>, from where it is or from DVC's default remote.
 
     Args:
-        networks: as `find_networks` found them.
+        networks: from `find_networks`.
         root: of the repository.
-        folder: where to; <folder>/<kind> is made for each.
+        folder: where to.
 
     Raises:
-        UserError: one of them is nowhere, or a place cannot be read.
+        UserError: a network is nowhere, or a place cannot be read.
     """
+    missing = []
     with open_objects(root, "cache") as cache:
         for network in networks:
             if network.folder is not None:
                 shutil.copytree(network.folder, folder / network.kind)
             elif network.md5:
                 cache.copy_network(network.md5, folder / network.kind)
-    missing = [network for network in networks if not network.is_here]
-    if missing:
-        _fetch(missing, root, folder)
-
-
-def _fetch(missing: Sequence[Network], root: Path, folder: Path) -> None:
-    """Copies networks from DVC's default remote into a folder each."""
+            else:
+                missing.append(network)
+    if not missing:
+        return
     known = remembered(root)
-    counts = {network.kind: len(known.get(network.kind, {})) for network in missing}
-    with (
-        open_objects(root, "remote") as remote,
-        progress("looking through DVC's remote", sum(counts.values())) as bar,
-    ):
+    with open_objects(root, "remote") as remote:
         for network in missing:
-            found = _in_store(network, known, remote, bar.advance)
-            if not found.is_here:
+            candidates = known.get(network.kind, {}).items()
+            looked_at = track(candidates, "looking through DVC's remote", len(candidates))
+            found = _look_up(network, looked_at, remote)
+            if not found.md5:
                 raise UserError(
-                    f"{network.kind} {network.hash[:12]}: is not in models/ or pretrained/, and of "
-                    f"the {counts[network.kind]} that dvc.lock ever named here none is it, as far "
-                    "as DVC's cache and remote have them; `dvc exp pull` and `git fetch` bring "
-                    "more of them, --from names another folder"
+                    f"{network.kind} {network.hash[:12]}: is not in models/ or pretrained/, and "
+                    f"none of the {len(candidates)} that dvc.lock ever named here, as far as DVC's "
+                    "cache and remote hold them; `dvc exp pull` and `git fetch` bring more of "
+                    "them, --from names another folder"
                 )
             remote.copy_network(found.md5, folder / network.kind)

@@ -1,4 +1,4 @@
-"""What a saved picture says of itself: its note, read with care and brought into words."""
+"""The note of a saved picture: read, checked and put into words."""
 
 import re
 from collections.abc import Mapping
@@ -25,18 +25,17 @@ SINGLE = ("index", "image_embed")  # what the note of a picture that can be pain
 
 @dataclass(frozen=True)
 class Traced:
-    """A picture and its note."""
+    """A saved picture and its note."""
 
     path: Path
-    size: tuple[int, int]  # width and height in pixels
-    mode: str  # Pillow's word for its channels, L or RGB
-    text: dict[str, str]  # the note
+    pixels: Pixels  # (C, H, W)
+    note: dict[str, str]
     hashes: dict[str, str]  # kind of network → SHA-256 of its weights, CLIP first
 
     @property
     def is_single(self) -> bool:
-        """Whether it is one picture, which can be painted again, and no sheet of many."""
-        return any(key in self.text for key in SINGLE)
+        """Whether it is a single picture, which can be painted again, and not a sheet."""
+        return any(key in self.note for key in SINGLE)
 
 
 def read_traced(path: Path) -> Traced:
@@ -46,18 +45,18 @@ def read_traced(path: Path) -> Traced:
         UserError: it is no PNG, or was not painted by this project.
     """
     try:
-        text = read_png_text(path)
+        note = read_png_text(path)
         with Image.open(path, formats=["PNG"]) as image:
-            size, mode = image.size, image.mode
-    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"{path}: not a readable PNG ({one_line(str(error))}); expected a picture painted here"
         ) from None
-    hashes = {kind: text[CHECKPOINT + kind] for kind in KINDS if CHECKPOINT + kind in text}
+    hashes = {kind: note[CHECKPOINT + kind] for kind in KINDS if CHECKPOINT + kind in note}
     if "decoder" not in hashes:
         raise UserError(
             f"{path}: carries no note of how it was painted; expected a PNG that this project "
-            "painted and nobody has saved anew"
+            "painted and no other program has saved again"
         )
     for kind, value in hashes.items():
         if not re.fullmatch(r"[0-9a-f]{64}", value):
@@ -65,15 +64,15 @@ def read_traced(path: Path) -> Traced:
                 f"{path}: {CHECKPOINT}{kind}: {one_line(value)[:80]} is no SHA-256; the note is "
                 "damaged"
             )
-    return Traced(path, size, mode, text, hashes)
+    return Traced(path, pixels, note, hashes)
 
 
-def describe_note(text: Mapping[str, str]) -> dict[str, str]:
-    """Returns what a note says beside its checkpoints, in order: what was asked for comes first.
+def describe_note(note: Mapping[str, str]) -> dict[str, str]:
+    """Returns a note without its checkpoints, name → text, what was asked for first.
 
-    Keys such as prior.steps are gathered in one line; what does not print is escaped.
+    Keys such as prior.steps are joined under prior; what does not print is escaped.
     """
-    rest = {key: value for key, value in text.items() if not key.startswith(CHECKPOINT)}
+    rest = {key: value for key, value in note.items() if not key.startswith(CHECKPOINT)}
     first = [key for key in FIRST if key in rest]
     lines: dict[str, str] = {}
     for key in [*first, *sorted(rest.keys() - set(first))]:
@@ -91,15 +90,8 @@ def _shown(key: str, value: str) -> str:
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}… ({len(value)} characters)"
 
 
-def read_pixels(path: Path) -> Pixels:
-    """Returns a PNG as it is stored, (C, H, W)."""
-    with Image.open(path, formats=["PNG"]) as image:
-        pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
 def compare_pixels(before: Pixels, after: Pixels) -> str:
-    """Returns in words how two pictures (C, H, W) differ, "" where they do not."""
+    """Returns in words how two pictures (C, H, W) differ; "" if they do not."""
     if before.shape != after.shape:
         shapes = (" × ".join(map(str, picture.shape)) for picture in (before, after))
         return "channels, height and width were {} and are {}".format(*shapes)

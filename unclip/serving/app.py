@@ -1,4 +1,4 @@
-"""The page and its server: no other host is ever asked for anything."""
+"""The page and its server, which never contact another host."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ FILES = {
 }
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 30_000_000  # of a request: a photograph in base64, twice
-# The browser itself keeps the page from talking to anyone but us.
+# With this policy the browser blocks every other host.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -37,7 +37,7 @@ def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
     Args:
         requests: answers the page.
         notice: what paints, for the head of the page.
-        host: the address or name that is listened on, which says by what names it may be asked for.
+        host: the address or name that the server listens on (see `allowed_hosts`).
     """
     facts = requests.facts() | {"notice": notice}
     verbs = {
@@ -79,9 +79,10 @@ def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
 async def _read_json(request: Request) -> Any:
     """Returns the JSON of a request.
 
+    The content type must be JSON: a browser lets no foreign page send that without a preflight.
+
     Raises:
-        UserError: it is none, or too much. JSON alone is taken: a page of somebody else's cannot
-            send that here without being asked for leave first.
+        UserError: it is not JSON, or too large.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise UserError("the request: is not JSON; expected Content-Type: application/json")
@@ -90,7 +91,7 @@ async def _read_json(request: Request) -> Any:
         content += chunk
         if len(content) > MOST_BYTES:
             raise UserError(
-                f"the request: is more than {MOST_BYTES // 10**6} MB; take a smaller picture"
+                f"the request: is larger than {MOST_BYTES // 10**6} MB; take a smaller picture"
             )
     try:
         return json.loads(bytes(content))
@@ -99,9 +100,9 @@ async def _read_json(request: Request) -> Any:
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Returns the names by which the server may be asked for, by the address it listens on.
+    """Returns the host names that the server answers to, given the one that it listens on.
 
-    A page of somebody else's can have its name led to this machine (DNS rebinding), but then the
-    browser asks by that name. Where others may come in, so may every name.
+    A foreign page can point its own name at this machine (DNS rebinding), but the browser then asks
+    by that name. A server that other machines may reach answers to every name.
     """
     return [*OWN_NAMES, "[::1]"] if host in OWN_NAMES else ["*"]

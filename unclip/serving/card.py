@@ -1,4 +1,4 @@
-"""The model card of a system to give away, written from the files that lie beside it."""
+"""The model card of a system to give away, written from the files beside it."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from unclip.params.loading import load_params
 FIGURES, GRID, CARD = "evaluate.json", "grid.png", "README.md"
 
 TITLES = {"clip": "CLIP", "fashion_mnist": "Fashion-MNIST", "image_folder": "own pictures"}
-# Each figure as it is called, by its key, beside what real pictures reach, with its digits.
+# Of each figure its name, its key, the key of what real pictures reach, and its decimals.
 ROWS = (
     ("the judge sees what the caption says", "joint_accuracy", "judge_real_accuracy", 3),
     ("the same, of captions held out of training", "joint_accuracy_held_out", "", 3),
@@ -63,8 +63,7 @@ def model_card(folder: Path, usage: str) -> str:
     """Returns the card, in Markdown, of a system in a folder.
 
     Args:
-        folder: with the folders clip, prior and decoder and params.yaml, and, where they were made,
-            evaluate.json and grid.png.
+        folder: holds clip, prior, decoder and params.yaml, and perhaps evaluate.json and grid.png.
         usage: how to paint with it, in Markdown.
 
     Raises:
@@ -96,7 +95,7 @@ def model_card(folder: Path, usage: str) -> str:
 
 
 def _figures(path: Path, is_half: bool) -> str:
-    """Returns how good it is; in half precision the weights were better when judged."""
+    """Returns the figures as a table; half precision was rounded after the judging."""
     if not path.exists():
         return "Nobody has judged what it paints: `dvc repro` does."
     with reading(path, "evaluate"):
@@ -113,5 +112,5 @@ def _row(figures: dict[str, Any], name: str, key: str, real: str, digits: int) -
     if f"{key}_margin" in figures:
         painted += f" ± {figures[f'{key}_margin']:.{digits}f}"
     reached = f"{figures[real]:.{digits}f}" if real in figures else "–"
-    # Of real pictures as many are so near by what the figure means.
+    # By definition, 1 % of real pictures are nearer than 99 % of them.
     return f"| {name} | {painted} | {'0.010' if key == 'memorised' else reached} |"

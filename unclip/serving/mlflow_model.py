@@ -1,6 +1,6 @@
-"""The system as an MLflow model: MLflow keeps this file and runs it wherever the model is loaded.
+"""The system as an MLflow model: MLflow stores this file and runs it to load the model.
 
-Import it nowhere else. What a request may hold and what comes back is in `unclip.serving.service`.
+Never import it. `unclip.serving.service` defines requests and answers.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ class Painting(PythonModel):
     """Pictures of prompts."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the networks; MLflow calls it once."""
+        """Loads the networks."""
         self.service = Service.open(Path(context.artifacts[SYSTEM]))
 
     def predict(
@@ -30,11 +30,11 @@ class Painting(PythonModel):
 
         Args:
             model_input: the prompts.
-            params: the settings; MLflow fills in those that the caller left out, and drops what the
-                signature does not have.
+            params: the settings; MLflow fills in missing ones, and drops those that the signature
+                does not have.
 
         Raises:
-            MlflowException: the caller's mistake, which a server answers with status 400.
+            MlflowException: the caller's mistake; a server answers with status 400.
         """
         try:
             return self.service.answer(model_input, params or {})

@@ -1,4 +1,4 @@
-"""A system that answers requests for pictures, wherever it is served. Knows nothing of MLflow."""
+"""A system that answers requests for pictures, however it is served. Knows nothing of MLflow."""
 
 import base64
 import threading
@@ -13,8 +13,8 @@ from unclip.painting.system import Pictures
 from unclip.params.loading import load_params
 from unclip.pictures.png import as_image, encode_png
 
-MOST_PICTURES = 64  # of one request: a server keeps nobody waiting for long
-# What a request may set beside its prompts; all but `num` are keys of the sample section.
+MOST_PICTURES = 64  # of one request, so that nobody waits for long
+# What a request may set besides its prompts; all but `num` are keys of the sample section.
 SETTINGS = ("num", "seed", "guidance", "prior_guidance", "steps", "sampler")
 
 
@@ -42,21 +42,28 @@ class Service:
     def answer(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Returns a dict for each picture, those of the first prompt first.
 
-        It has `prompt`, `seed` and `png`: the picture in its own size, in base64. As every picture
-        it carries in its PNG text what it was painted from.
+        It has `prompt`, `seed` and `png`: the picture in its own size, with its note, in base64.
 
         Args:
             prompts: what to paint.
             settings: values by the names in SETTINGS; defaults come from the params.yaml.
 
         Raises:
-            UserError: a prompt cannot be read, a setting is out of bounds, or too many pictures
-                are asked for.
+            UserError: a prompt cannot be read, a setting is out of bounds, or the request asks for
+                no picture or too many.
         """
         given = self.defaults() | {k: v for k, v in settings.items() if v is not None}
         num, seed = given.pop("num"), given.pop("seed")
-        _require_few(prompts, num)
-        # Requests come side by side. One after the other is as fast, and needs the memory of one.
+        if not prompts:
+            raise UserError("inputs: there are none; expected at least one prompt; write one")
+        if not isinstance(num, int) or not 1 <= num <= MOST_PICTURES:
+            raise UserError(f"num: {num} is not allowed; expected 1 to {MOST_PICTURES}")
+        if len(prompts) * num > MOST_PICTURES:
+            raise UserError(
+                f"num: {num} pictures of {len(prompts)} prompts are {len(prompts) * num}; expected "
+                f"at most {MOST_PICTURES} in a request; ask for fewer, and again"
+            )
+        # Concurrent requests are as fast one after another, in the memory of one.
         with self._painting:
             painted = self.unclip.sample(prompts, num, seed, **given)
         return [
@@ -65,22 +72,9 @@ class Service:
         ]
 
     def defaults(self) -> dict[str, Any]:
-        """Returns what each of SETTINGS is where a request does not say: one picture a prompt."""
+        """Returns the default of each of SETTINGS: one picture of each prompt, and the params'."""
         sample = self.unclip.defaults.sample.model_dump()
         return {"num": 1} | {name: sample[name] for name in SETTINGS if name != "num"}
-
-
-def _require_few(prompts: Sequence[str], num: Any) -> None:
-    """Raises UserError unless there is a prompt and the pictures are neither none nor too many."""
-    if not prompts:
-        raise UserError("inputs: there are none; expected at least one prompt; write one")
-    if not isinstance(num, int) or not 1 <= num <= MOST_PICTURES:
-        raise UserError(f"num: {num} is not allowed; expected 1 to {MOST_PICTURES}")
-    if len(prompts) * num > MOST_PICTURES:
-        raise UserError(
-            f"num: {num} pictures of {len(prompts)} prompts are {len(prompts) * num}; expected at "
-            f"most {MOST_PICTURES} in a request; ask for fewer, and again"
-        )
 
 
 def as_base64(picture: Pictures, note: Mapping[str, str]) -> str:
