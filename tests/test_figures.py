@@ -331,7 +331,7 @@ def test_a_history_with_one_point_can_be_drawn():
         ("epoch,loss\n1,2\n", "step"),
         ("", "no finite value"),
         ("step,loss\n1,abc\n", "abc"),
-        ("step,loss\n1,2\n,3\n", "step"),
+        ("step,loss\n1,2\n,3\n", "damaged"),
         ("step,loss\n1,\n2,nan\n", "no finite value"),
     ],
 )
