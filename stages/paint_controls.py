@@ -1,11 +1,10 @@
 """Paints what the prior must be better than, and what it cannot be better than (unCLIP §5.1).
 
-The captions and the noise of the pictures that `sample` leaves for evaluate, as far as training
-showed the captions, but each painted from another image embedding: its caption's text embedding,
-the mean embedding of its caption's training pictures, and the embedding of a real picture. That is
-a validation picture: nothing was trained on one, and evaluate judges against test pictures, so that
-none is held against its own reconstruction. No prior takes part, so that experiments on the prior
-do not repeat it.
+The captions and noise are those of the pictures that `sample` paints for evaluate, as far as
+training showed the captions. The image embeddings are others: the caption's text embedding, the
+mean embedding of its training pictures, and the embedding of a real picture. The latter is a
+validation picture: no network is trained on it, and evaluate compares with test pictures, never
+with the picture itself. The prior takes no part, so experiments on the prior do not repeat this.
 """
 
 import shutil
@@ -49,10 +48,9 @@ def run(layout: Layout, sample: SampleParams) -> None:
 
 
 def control_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> dict[str, Tensor]:
-    """Returns the image embeddings (N, D), unit norm, that stand in for the prior's, by kind.
+    """Returns the image embeddings (N, D), unit norm, that replace the prior's, by kind.
 
-    Where a caption has no training picture for a mean, or no validation picture, its text embedding
-    takes the place.
+    The text embedding of a caption replaces a mean or an embedding of pictures that it lacks.
     """
     train = data.split("train").caption_index
     texts = embeddings.captions
@@ -68,7 +66,7 @@ def control_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> 
 
 
 def _real_embeds(data: Prepared, embeddings: Embeddings, captions: Tensor) -> Tensor:
-    """Returns that of a validation picture of each caption: another each time, then round."""
+    """Returns the embeddings of the validation pictures of each caption in turn."""
     own, embeds = data.split("val").caption_index, embeddings.captions[captions].clone()
     for caption in captions.unique().tolist():
         rows, found = (captions == caption).nonzero()[:, 0], (own == caption).nonzero()[:, 0]

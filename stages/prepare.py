@@ -1,4 +1,4 @@
-"""Brings the data set into arrays with normalisation stats, and shows some of it."""
+"""Writes the data set as arrays with normalisation stats, and shows some of it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Writes the state of the whole DAG as one run in MLflow. Files are the truth, MLflow a view."""
+"""Writes the state of the whole pipeline as one run in MLflow, which is a view of the files."""
 
 import sys
 
@@ -35,7 +35,7 @@ def run(
         record = record_experiment(layout.root)
     except TrackingError as error:
         print(
-            f"warning: not recorded in MLflow: {error}; `python cli.py log` does it later",
+            f"warning: not recorded in MLflow: {error}; `python cli.py log` records it later",
             file=sys.stderr,
         )
         record = {"run_id": None}

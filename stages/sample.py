@@ -1,12 +1,13 @@
 """Paints: the grid, the trajectory, and the pictures that evaluate judges.
 
-Picture i depends on its prompt, its seed and the checkpoints alone, so two grids of two experiments
+Picture i depends on its prompt, its seed and the checkpoints alone, so the grids of two experiments
 differ only by what was changed between them.
 """
 
 import shutil
 
 import numpy as np
+from PIL import Image
 
 from unclip.config.layout import Layout
 from unclip.core.device import autocast, open_device
@@ -33,46 +34,31 @@ def run(layout: Layout, sample: SampleParams) -> None:
     system = load_system(layout.models, open_device())
     settings = Settings.of(sample, system.device)
     note = settings_note(system, settings) | {"prompts": join_prompts(data.prompts)}
-    paint_grid(layout, data, system, settings, sample, note)
-    paint_trajectory(layout, data, system, settings, sample.seed, note)
-    paint_judged(layout, data, system, settings, sample)
 
-
-def paint_grid(
-    layout: Layout,
-    data: Prepared,
-    system: System,
-    settings: Settings,
-    sample: SampleParams,
-    note: dict[str, str],
-) -> None:
-    """Writes the grid of the data set's prompts × seeds, with a real picture before each row."""
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     rows = system.paint(data.prompts, seeds, settings)
     image = grid(rows, data.prompts, data.real_pictures(data.prompts))
     save_png(image, layout.grid, note | {"seeds": " ".join(map(str, seeds))})
 
+    image = paint_trajectory(system, data.prompts, sample.seed, settings)
+    save_png(image, layout.trajectory, note | {"seeds": str(sample.seed)})
+    paint_judged(layout, data, system, settings, sample)
+
 
 def paint_trajectory(
-    layout: Layout,
-    data: Prepared,
-    system: System,
-    settings: Settings,
-    seed: int,
-    note: dict[str, str],
-) -> None:
-    """Writes ten moments of the reverse diffusion: x_t on the way, and at last the picture."""
-    seeds = [seed] * len(data.prompts)
-    embeds = system.sample_prior(data.prompts, seeds, settings)
+    system: System, prompts: list[str], seed: int, settings: Settings
+) -> Image.Image:
+    """Returns ten moments of the reverse diffusion: x_t on the way, and at last the picture."""
+    seeds = [seed] * len(prompts)
+    embeds = system.sample_prior(prompts, seeds, settings)
     with autocast(system.device, settings.precision):
-        steps = list(system.denoise(embeds, data.prompts, seeds, settings))
+        steps = list(system.denoise(embeds, prompts, seeds, settings))
     # The last column is the finished picture, so nine of the visited moments lead up to it.
     chosen = [steps[i] for i in evenly(len(steps), MOMENTS - 1)]
     frames = [system.to_uint8(step.x_t) for step in chosen]
     frames.append(system.to_uint8(steps[-1].pred_x_start))
     timesteps = [*(step.t for step in chosen), 0]
-    image = trajectory(np.stack(frames, axis=1), data.prompts, timesteps)
-    save_png(image, layout.trajectory, note | {"seeds": str(seed)})
+    return trajectory(np.stack(frames, axis=1), prompts, timesteps)
 
 
 def paint_judged(

@@ -118,12 +118,7 @@ def attribute_loss(logits: list[Tensor], attributes: Tensor) -> Tensor:
 
 
 def turned(images: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Returns square pictures (B, C, H, H), each turned, and by how many quarters, (B, 1) int64.
-
-    Args:
-        images: (B, C, H, H), any type.
-        draws: on the CPU; the only source of randomness.
-    """
+    """Returns square pictures (B, C, H, H), each turned at random, and quarters (B, 1) int64."""
     turns = torch.randint(TURNS, (len(images),), generator=draws)
     found = images.clone()
     for turn in range(1, TURNS):

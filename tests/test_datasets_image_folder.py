@@ -373,7 +373,7 @@ def test_a_picture_that_cannot_be_read_stops_prepare_with_its_name(tmp_path):
     with pytest.raises(UserError) as caught:
         write_prepared(old.parent, source, name="own", image_size=SIDE, val_fraction=0.2, seed=0)
     (line,) = str(caught.value).splitlines()
-    assert line.startswith((f"{folder}/030.png: is damaged (", f"{folder}/059.png: is damaged ("))
+    assert line.startswith((f"{folder}/030.png: cannot", f"{folder}/059.png: cannot"))
     assert line.endswith(f"`python cli.py data check {folder}` lists all that is wrong")
     assert old.read_text() == "as it was"
 

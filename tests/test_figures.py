@@ -328,10 +328,10 @@ def test_a_history_with_one_point_can_be_drawn():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epoch,loss\n1,2\n", "no column 'step'"),
-        ("", "no column 'step'"),
-        ("step,loss\n1,abc\n", "row 2"),
-        ("step,loss\n1,2\n,3\n", "row 3"),
+        ("epoch,loss\n1,2\n", "step"),
+        ("", "no finite value"),
+        ("step,loss\n1,abc\n", "abc"),
+        ("step,loss\n1,2\n,3\n", "damaged"),
         ("step,loss\n1,\n2,nan\n", "no finite value"),
     ],
 )

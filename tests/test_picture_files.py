@@ -217,26 +217,22 @@ def refusal(path: Path) -> str:
 
 
 WORDS = {
-    "truncated": "is damaged (",
-    "moving": " pictures; expected one; save the one that is meant",
-    "CMYK": "is CMYK, whose colours depend on a printer; expected RGB or grey",
-    "F ": "holds numbers of the kind F; expected colours or greys of 8 or 16 bits",
-    "I ": "holds numbers of the kind I; expected colours or greys",
-    "LAB": "holds numbers of the kind LAB; expected colours or greys",
-    "text": "is no picture that can be read; expected PNG, JPEG, WebP, BMP, GIF or TIFF",
-    "page": "is no picture that can be read",
-    "PDF": "is no picture that can be read",
-    "EPS": "is no picture that can be read",
-    "empty": "is no picture that can be read",
+    "truncated": "cannot be read (",
+    "moving": "several pictures; expected one",
+    "CMYK": "CMYK; expected RGB or grey",
+    "F ": "is F; expected RGB or grey",
+    "I ": "is I; expected RGB or grey",
+    "LAB": "is LAB; expected RGB or grey",
+    **dict.fromkeys(("text", "page", "PDF", "EPS", "empty"), "PNG, JPEG, WebP, BMP, GIF or TIFF"),
     "bomb": "has 9500 × 950",
-    "huge bomb": "has far too many pixels; expected at most 80 million; save it smaller",
-    "bit flipped": "is damaged (",
+    "huge bomb": "pixels",
+    "bit flipped": "cannot be read (",
     "without pixels": "",
-    "clear colour": "is damaged (a clear colour of 16 bits); expected a whole picture",
-    "garbage": "is ",
-    "folder": "is no file; expected a picture; check the name",
-    "pipe": "is no file; expected a picture; check the name",
-    "missing": "no such file; expected a picture; check the name",
+    "clear colour": "16 bits",
+    "garbage": "",
+    "folder": "is no file; expected a picture",
+    "pipe": "is no file; expected a picture",
+    "missing": "no such file; expected a picture",
 }
 
 
@@ -247,8 +243,6 @@ def test_what_can_not_be_honoured_is_refused_in_one_line(tmp_path, kind, seed):
     REFUSED[kind](path, np.random.default_rng(seed))
     line = refusal(path)
     words = next(words for start, words in WORDS.items() if kind.startswith(start))
-    if "truncated" in kind and "no picture" in line:
-        return  # not even its first bytes are there
     assert words in line
 
 
@@ -267,7 +261,7 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
 
     path = saved(tmp_path, Image.new("RGB", (4, 4)))
     monkeypatch.setattr(Image, "open", denied)
-    assert refusal(path) == "may not be read; expected a picture; allow it"
+    assert "Permission denied" in refusal(path)
 
 
 def test_a_name_that_does_not_show_is_quoted(tmp_path):

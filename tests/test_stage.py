@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,22 @@ def test_a_disk_that_takes_no_more_is_one_line(layout, capsys):
     assert exit_status("paint", run, layout) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: paint: [Errno 28] No space left on device: 'models/clip/")
+
+
+def test_a_character_that_the_terminal_lacks_is_replaced_and_no_traceback(layout):
+    script = (
+        "from unclip.config.errors import UserError\n"
+        "from unclip.running.stage import main\n"
+        "def run(layout):\n"
+        "    print('猫')\n"
+        "    raise UserError('← 猫: no such cat')\n"
+        "main('bare', run)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=layout.root,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "?\n", "error: ? ?: no such cat\n")

@@ -74,12 +74,7 @@ def kernel_distance(
 ) -> float:
     """Returns the kernel distance of (N, F) from (M, F), KID's mean (Bińkowski et al. 2018, §4).
 
-    Args:
-        features: (N, F).
-        reference: (M, F).
-        subsets: number of pairs of subsets to compare.
-        subset_size: at most N and M.
-        seed: of the choice of subsets.
+    It compares pairs of random subsets, of a size of at most N and M.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it keeps all features in memory

@@ -123,12 +123,7 @@ def _distances(one: Tensor, other: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def diversity_within_captions(features: Tensor, captions: Tensor) -> dict[int, float]:
-    """Returns the mean distance of two pictures of each caption that has at least two.
-
-    Args:
-        features: (N, F).
-        captions: (N,), whole numbers.
-    """
+    """Returns the mean distance of features (N, F) of each of captions (N,) with at least two."""
     found = {}
     for caption in captions.unique().tolist():
         rows = features[captions == caption].double()
@@ -145,10 +140,6 @@ def diversity_ratio(painted: Mapping[int, float], real: Mapping[int, float]) -> 
     both. It is a ratio of means, not a mean of ratios: the ratio of a caption with a handful of
     real pictures is noise over noise, too large on average and unbounded. In return, varied
     captions weigh more; a single caption that collapses shows in `diversity_within_captions`.
-
-    Args:
-        painted: from `diversity_within_captions`.
-        real: likewise, of real pictures.
     """
     shared = sorted(painted.keys() & real.keys())
     total = sum(real[caption] for caption in shared)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import total_variation
 
@@ -38,7 +37,8 @@ FIGURES = {
     "roughness": "roughness (real pictures: 1)",
 }
 VARIATION_OF = 2000  # real pictures, at most, whose roughness is the unit
-Row = dict[str, Any]
+Row = dict[str, Any]  # a setting, and its figures
+Try = tuple[Row, Settings]
 
 
 @dataclass(frozen=True)
@@ -96,69 +96,78 @@ class Sweep:
 
     def guidance(self, scales: Sequence[float]) -> None:
         """Writes prior × decoder guidance: heat maps, a table, and a grid."""
-        ways = list(product(scales, scales))
-        rows, firsts = [], []
-        for prior, decoder in track(ways, "guidance", len(ways)):
-            settings = replace(
-                self.settings,
-                prior=replace(self.settings.prior, guidance=prior),
-                decoder=replace(self.settings.decoder, guidance=decoder),
+        prior, decoder = self.settings.prior, self.settings.decoder
+        tries: list[Try] = [
+            (
+                {"prior_guidance": one, "guidance": other},
+                replace(
+                    self.settings,
+                    prior=replace(prior, guidance=one),
+                    decoder=replace(decoder, guidance=other),
+                ),
             )
-            pictures = self._paint(settings)
-            firsts.append(pictures[0])
-            rows.append({"prior_guidance": prior, "guidance": decoder} | self._figures(pictures))
-        square = (len(scales), len(scales))
+            for one, other in product(scales, scales)
+        ]
+        headings = [f"decoder {scale:g}" for scale in scales]
+        rows = self._try("guidance", tries, [f"prior {scale:g}" for scale in scales], headings)
         panels = {
-            name: np.array([row[key] for row in rows]).reshape(square)
+            name: np.array([row[key] for row in rows]).reshape(len(scales), len(scales))
             for key, name in FIGURES.items()
             if key in rows[0]
         }
         names = ("guidance of the prior", "guidance of the decoder")
-        self._save(heat_maps(panels, scales, names, f"Guidance, {self._count}"), "guidance")
-        labels = [f"prior {scale:g}" for scale in scales]
-        self._save_grid(firsts, labels, [f"decoder {scale:g}" for scale in scales], "guidance_grid")
-        self._write(rows, "guidance")
+        chart = heat_maps(panels, scales, names, f"Guidance, {self._count}")
+        save_png(chart, self.out / "guidance.png")
 
     def steps(self, counts: Sequence[int]) -> None:
         """Writes steps × sampler, with and without guidance: lines, a table, and a grid."""
-        guidances = dict.fromkeys((self.settings.decoder.guidance, 1.0))
-        ways = {(s, g): f"{s}, guidance {g:g}" for s, g in product(SAMPLERS, guidances)}
-        tries = list(product(ways, counts))
-        rows, firsts = [], []
-        for (sampler, guidance), steps in track(tries, "steps", len(tries)):
-            solver = Solver(sampler, steps, self.settings.decoder.eta, guidance)
-            pictures = self._paint(replace(self.settings, decoder=solver))
-            firsts.append(pictures[0])
-            setting: Row = {"sampler": sampler, "guidance": guidance, "steps": steps}
-            rows.append(setting | self._figures(pictures))
+        decoder = self.settings.decoder
+        ways = list(product(SAMPLERS, dict.fromkeys((decoder.guidance, 1.0))))
+        tries: list[Try] = [
+            (
+                {"sampler": sampler, "guidance": guidance, "steps": steps},
+                replace(self.settings, decoder=Solver(sampler, steps, decoder.eta, guidance)),
+            )
+            for (sampler, guidance), steps in product(ways, counts)
+        ]
+        labels = [f"{sampler}, guidance {guidance:g}" for sampler, guidance in ways]
+        rows = self._try("steps", tries, labels, [f"{steps} steps" for steps in counts])
         panels = {
             name: {
-                label: [
-                    (row["steps"], row[key])
-                    for row in rows
-                    if (row["sampler"], row["guidance"]) == way
-                ]
-                for way, label in ways.items()
+                label: [(row["steps"], row[key]) for row in rows[i : i + len(counts)]]
+                for i, label in zip(range(0, len(rows), len(counts)), labels, strict=True)
             }
             for key, name in FIGURES.items()
             if key in rows[0]
         }
-        self._save(lines(panels, "steps", f"Steps of the decoder, {self._count}"), "steps")
-        headings = [f"{steps} steps" for steps in counts]
-        self._save_grid(firsts, list(ways.values()), headings, "steps_grid")
-        self._write(rows, "steps")
+        chart = lines(panels, "steps", f"Steps of the decoder, {self._count}")
+        save_png(chart, self.out / "steps.png")
 
     @property
     def _count(self) -> str:
         return f"{len(self.captions)} pictures each (floor of the distance {self.floor:.2f})"
 
-    def _save_grid(
-        self, pictures: list[Pictures], labels: list[str], headings: list[str], name: str
-    ) -> None:
-        """Writes the first picture of every setting: one caption, one noise."""
-        shape = (len(labels), len(headings), *pictures[0].shape)
-        sheet = grid(np.stack(pictures).reshape(shape), labels, headings=headings)
-        self._save(sheet, name, {"prompt": self.data.captions[int(self.captions[0])]})
+    def _try(
+        self, name: str, tries: list[Try], labels: list[str], headings: list[str]
+    ) -> list[Row]:
+        """Paints with every setting; returns the figures and writes them and a grid.
+
+        The grid shows the first picture of every setting: one caption, one noise.
+        """
+        rows, firsts = [], []
+        for setting, settings in track(tries, name, len(tries)):
+            pictures = self._paint(settings)
+            firsts.append(pictures[0])
+            rows.append(setting | self._figures(pictures))
+        images = np.stack(firsts).reshape(len(labels), len(headings), *firsts[0].shape)
+        note = {"prompt": self.data.captions[int(self.captions[0])]}
+        save_png(grid(images, labels, headings=headings), self.out / f"{name}_grid.png", note)
+        with (self.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(rows[0])
+            for row in rows:
+                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
+        return rows
 
     def _paint(self, settings: Settings) -> Pictures:
         prompts = [self.data.captions[i] for i in self.captions.tolist()]
@@ -179,17 +188,6 @@ class Sweep:
             found = accuracies(verdict.predictions, wanted, names)
             figures["joint_accuracy"] = found["joint_accuracy"]
         return figures
-
-    def _save(self, image: Image.Image, name: str, text: dict[str, str] | None = None) -> None:
-        save_png(image, self.out / f"{name}.png", text)
-
-    def _write(self, rows: Sequence[Row], name: str) -> None:
-        """Writes rows as a CSV, floats with six digits."""
-        with (self.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(rows[0])
-            for row in rows:
-                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.values())
 
 
 def mean_variation(pictures: Pictures) -> float:

@@ -1,14 +1,14 @@
 """Charts of figures, drawn by matplotlib, which is imported only when one is drawn.
 
-Every function returns an RGB image and touches no file. Same input, same pixels: a user's
-matplotlibrc changes nothing.
+Every function returns an RGB image and writes no file. The same input gives the same pixels,
+whatever the user's matplotlibrc says.
 """
 
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 Series = Sequence[tuple[int, float]]
 
-# Okabe and Ito's blue, vermilion and green: told apart by colour-blind readers too.
+PANEL_TITLE: dict[str, Any] = {"loc": "left", "size": 10, "color": MUTED}
+# Okabe and Ito's blue, vermilion and green, which colour-blind readers can also distinguish.
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
 
 
 def curves(history: Mapping[str, Series], title: str) -> Image.Image:
     """Returns training curves: a large panel for the loss, a small one for each other quantity.
 
-    `val_loss` shares the panel of `loss`, and so for every quantity; `lr` comes last. A loss axis
-    is logarithmic where its values are positive and span more than a factor of 20. More than 100
-    points of training are drawn faint, with their moving average above them.
+    `val_loss` shares the panel of `loss`, and likewise for every quantity; `lr` comes last. A loss
+    axis is logarithmic if its values are positive and span more than a factor of 20. More than 100
+    points of training are drawn faint, with their moving average on top.
 
     Args:
-        history: column name to (step, value) pairs, as `read_history` returns them.
+        history: column name to (step, value) pairs, from `read_history`.
         title: stands above the panels.
 
     Raises:
@@ -49,7 +50,7 @@ def curves(history: Mapping[str, Series], title: str) -> Image.Image:
             assert split not in panels.get(quantity, {}), f"{column}: drawn already by another name"
             panels.setdefault(quantity, {})[split] = finite
     if not panels:
-        raise UserError(f"curves of {title}: no finite value to draw; train a step or more first")
+        raise UserError(f"curves of {title}: no finite value to draw; train for a step or more")
     names = sorted(panels, key=lambda name: (name == "lr", not name.endswith("loss")))
     ratios = [3.2 if name.endswith("loss") else 1.0 for name in names]
     with plain_matplotlib():
@@ -67,8 +68,8 @@ def bar_accuracies(
     """Returns horizontal bars, the judge's accuracy on painted pictures beside that on real ones.
 
     Args:
-        per_caption: caption to accuracy in [0, 1] (NaN: not measured), the first on top; where
-            there is none, the chart says so.
+        per_caption: caption to accuracy in [0, 1] (NaN: not measured), the first on top; if it is
+            empty, the chart says so.
         reference: caption to the judge's accuracy on real pictures, where it was measured.
         title: stands above the bars.
     """
@@ -82,10 +83,9 @@ def bar_accuracies(
         figure = new_figure(8, 0.17 * lines * len(labels) + 1.3)
         axes = figure.subplots()
         places = range(len(captions))
-        axes.barh(
-            places, np.nan_to_num(values), height=0.58, color=SPLIT_COLOURS["train"], zorder=2
-        )
-        _draw_column(axes, 1.09, "painted", values, SPLIT_COLOURS["train"])
+        blue = SPLIT_COLOURS["train"]
+        axes.barh(places, np.nan_to_num(values), height=0.58, color=blue, zorder=2)
+        _draw_column(axes, 1.09, "painted", values, blue)
         axes.plot(real, places, "|", color=INK, ms=15, mew=2.2, zorder=3, clip_on=False)
         _draw_column(axes, 1.20, "❙ real", real, INK)
         axes.set_xlim(0, 1.001)
@@ -108,25 +108,23 @@ def heat_maps(
 
     Args:
         panels: name of a figure to its values, (R, C) with R = C = number of ticks.
-        ticks: what rows and columns stand for.
+        ticks: of rows and columns.
         names: of the rows and of the columns.
         title: stands above the panels.
     """
     with plain_matplotlib():
         figure = new_figure(4.4 * len(panels), 4.4)
-        for axes, (name, values) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (name, values) in zip(row, panels.items(), strict=True):
             axes.imshow(values, cmap="cividis")
             middle = (values.min() + values.max()) / 2
-            for (row, column), value in np.ndenumerate(values):
+            for (y, x), value in np.ndenumerate(values):
                 ink = "white" if value < middle else "black"
-                axes.text(column, row, f"{value:.3g}", ha="center", va="center", color=ink, size=9)
-            axes.set_xticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
-            axes.set_yticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
-            axes.set_ylabel(names[0])
-            axes.set_xlabel(names[1])
-            axes.set_title(name, loc="left", size=10, color=MUTED)
+                axes.text(x, y, f"{value:.3g}", ha="center", va="center", color=ink, size=9)
+            for axis, label in ((axes.yaxis, names[0]), (axes.xaxis, names[1])):
+                axis.set_ticks(range(len(ticks)), [f"{tick:g}" for tick in ticks])
+                axis.set_label_text(label)
+            axes.set_title(name, **PANEL_TITLE)
             axes.tick_params(length=0)
             axes.spines[:].set_visible(False)
         return render(figure, title)
@@ -135,11 +133,11 @@ def heat_maps(
 def lines(
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_name: str, title: str
 ) -> Image.Image:
-    """Returns one panel for each figure, in which every way of doing things is a line of points.
+    """Returns one panel for each figure, with a line of points for each way of doing things.
 
     Args:
         panels: name of a figure to name of a way to its (x, value) points; x above 0.
-        x_name: what x is; its axis is logarithmic, with a tick for each x.
+        x_name: of the x axis, which is logarithmic with a tick for each x.
         title: stands above the panels.
     """
     with plain_matplotlib():
@@ -148,14 +146,13 @@ def lines(
         for axes, (name, ways) in zip(row, panels.items(), strict=True):
             for number, (way, points) in enumerate(ways.items()):
                 xs, values = zip(*points, strict=True)
-                dashes = "-" if number % 2 == 0 else "--"
-                colour = f"C{number // 2}"
-                axes.plot(xs, values, dashes, marker="o", ms=4, lw=1.6, color=colour, label=way)
+                style = f"C{number // 2}{('-', '--')[number % 2]}"
+                axes.plot(xs, values, style, marker="o", ms=4, lw=1.6, label=way)
             axes.set_xscale("log")
             axes.set_xticks(xs, [f"{x:g}" for x in xs])
             axes.minorticks_off()
             axes.set_xlabel(x_name)
-            axes.set_title(name, loc="left", size=10, color=MUTED)
+            axes.set_title(name, **PANEL_TITLE)
             axes.grid()
             axes.spines[["top", "right"]].set_visible(False)
         row[0].legend(loc="best")
@@ -164,18 +161,10 @@ def lines(
 
 def _draw_column(axes: "Axes", x: float, heading: str, values: Sequence[float], ink: str) -> None:
     """Writes percentages under a heading, right of the bars; a dash stands for NaN."""
+    style: dict[str, Any] = {"color": ink, "ha": "right", "va": "center_baseline", "size": 9}
     shown = [heading, *("–" if math.isnan(value) else f"{value:.0%}" for value in values)]
     for row, text in enumerate(shown, start=-1):
-        axes.text(
-            x,
-            max(row, -0.85),
-            text,
-            color=ink,
-            ha="right",
-            va="center_baseline",
-            size=9,
-            transform=axes.get_yaxis_transform(),
-        )
+        axes.text(x, max(row, -0.85), text, transform=axes.get_yaxis_transform(), **style)
 
 
 def _split_name(column: str) -> tuple[str, str]:
@@ -187,7 +176,7 @@ def _split_name(column: str) -> tuple[str, str]:
 
 
 def _draw_panel(axes: "Axes", quantity: str, series: Mapping[str, Series]) -> None:
-    """Draws the splits of one quantity; the name left above, the legend right above."""
+    """Draws the splits of one quantity, its name above on the left, the legend on the right."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     is_loss = quantity.endswith("loss")
@@ -217,7 +206,7 @@ def _draw_panel(axes: "Axes", quantity: str, series: Mapping[str, Series]) -> No
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     name = "learning rate" if quantity == "lr" else quantity.replace("_", " ")
-    axes.set_title(name, loc="left", size=10, color=MUTED, parse_math=False)
+    axes.set_title(name, **PANEL_TITLE, parse_math=False)
     if noted:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0.25)
     axes.grid()
@@ -232,7 +221,7 @@ def _moving_average(values: npt.NDArray[np.float64], window: int) -> npt.NDArray
 
 @contextmanager
 def plain_matplotlib() -> Iterator[None]:
-    """Sets our look over matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    """Sets our style on top of matplotlib's own defaults."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -256,7 +245,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def render(figure: "Figure", title: str) -> Image.Image:
-    """Returns the drawn figure; the object API keeps no figure alive and needs no display."""
+    """Returns the drawn figure, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.suptitle(title, x=0.025, ha="left", size=13, color=INK, parse_math=False)

@@ -1,4 +1,4 @@
-"""Moving pictures: GIF files, the same frames giving the same bytes."""
+"""Moving pictures as GIF files; the same frames give the same bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,18 +7,18 @@ from PIL import Image
 
 from unclip.core.files import replaced
 
-COLOURS = 256  # of a frame, the most that a GIF has
+COLOURS = 256  # of a frame, the most that a GIF can have
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, durations: Sequence[int]) -> None:
-    """Writes a GIF that plays for ever; a reader meets the old file or the whole new one.
+    """Writes a GIF that loops for ever, whole or not at all.
 
-    Each frame has the palette that suits it best, and no dithering: blocks stay blocks.
+    Each frame has its own palette and no dithering: blocks stay blocks.
 
     Args:
         frames: RGB, all of one size.
-        path: where to; missing folders are made, a file already there is replaced.
-        durations: how long each frame stands, in milliseconds.
+        path: missing folders are made, an existing file is replaced.
+        durations: of the frames, in milliseconds.
     """
     assert len(frames) == len(durations), f"{len(frames)} frames, {len(durations)} durations"
     first, *rest = [frame.quantize(COLOURS) for frame in frames]

@@ -13,13 +13,13 @@ from unclip.core.files import replaced
 
 
 def save_png(image: Image.Image, path: str | Path, text: Mapping[str, str] | None = None) -> None:
-    """Writes a PNG; a reader meets the old file or the whole new one, never a half.
+    """Writes a PNG, whole or not at all.
 
     Args:
         image: the picture.
-        path: where to; missing folders are made, a file already there is replaced.
-        text: notes kept in the file (tEXt, or iTXt where Latin-1 does not suffice), in sorted
-            order; keys are 1 to 79 Latin-1 characters.
+        path: missing folders are made, an existing file is replaced.
+        text: notes in the file (tEXt, or iTXt beyond Latin-1), in sorted order; keys are 1 to 79
+            Latin-1 characters.
     """
     encoded = encode_png(image, text)
     with replaced(Path(path)) as temporary:
@@ -32,8 +32,7 @@ def encode_png(image: Image.Image, text: Mapping[str, str] | None = None) -> byt
     for key, value in sorted((text or {}).items()):
         assert 0 < len(key) < 80, f"a PNG text key has 1 to 79 characters, not {len(key)}"
         info.add_text(key, value)
-    # A picture's own metadata (a date, say) must not slip into the file beside the given text.
-    bare = image.copy()
+    bare = image.copy()  # without its own metadata, such as a date
     bare.info = {}
     stream = io.BytesIO()
     bare.save(stream, format="PNG", pnginfo=info, compress_level=6)
@@ -46,7 +45,7 @@ def as_image(picture: npt.NDArray[np.uint8]) -> Image.Image:
 
 
 def read_png_text(path: str | Path) -> dict[str, str]:
-    """Returns the text that a PNG carries, empty where it carries none.
+    """Returns the text of a PNG, empty if it has none.
 
     Raises:
         UserError: the file is missing, or is not a PNG.
@@ -56,7 +55,7 @@ def read_png_text(path: str | Path) -> dict[str, str]:
             assert isinstance(image, PngImagePlugin.PngImageFile)
             return {key: str(value) for key, value in image.text.items()}
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a PNG picture; check the path") from None
+        raise UserError(f"{path}: no such file; expected a PNG; check the path") from None
     except OSError as error:  # also what Pillow cannot identify
         raise UserError(
             f"{path}: not a readable PNG ({error}); expected a picture painted here; paint it again"

@@ -1,8 +1,8 @@
 """Sheets of pictures for people to look at.
 
-Pictures come as uint8, channels first, one channel (grey) or three (RGB); every function returns
-an RGB image and writes no file, so that tests, stages and notebooks share them. Same input, same
-pixels: all text is set in the DejaVu Sans that matplotlib ships, whatever fonts a machine has.
+Pictures are uint8, channels first, with one channel (grey) or three (RGB). Every function returns
+an RGB image and writes no file. The same input gives the same pixels: all text is set in the DejaVu
+Sans that matplotlib ships.
 """
 
 import math
@@ -31,13 +31,13 @@ def grid(
     real: Images | None = None,
     headings: Sequence[str] | None = None,
 ) -> Image.Image:
-    """Returns the sample sheet: one row a prompt, one column a seed, a real picture first.
+    """Returns the sample sheet: a row for each prompt, a column for each seed, a real one first.
 
     Args:
         images: (R, N, C, H, W), N painted pictures of each prompt.
-        prompts: R prompts, wrapped beside their rows.
-        real: (R, C, H, W), a real picture of each prompt, or None.
-        headings: N of them, above the columns, where these are no seeds; without `real` only.
+        prompts: R prompts, beside their rows.
+        real: (R, C, H, W), a real picture of each prompt.
+        headings: N of them, if the columns are not seeds; without `real` only.
     """
     assert images.ndim == 5, f"images: expected (R, N, C, H, W), got {images.shape}"
     if real is None:
@@ -49,7 +49,7 @@ def grid(
 
 
 def trajectory(frames: Images, prompts: Sequence[str], timesteps: Sequence[int]) -> Image.Image:
-    """Returns the reverse diffusion: one row a prompt, one column a moment, from noise to picture.
+    """Returns the reverse diffusion: a row for each prompt, from noise to picture.
 
     Args:
         frames: (R, M, C, H, W), M moments of each prompt.
@@ -69,13 +69,13 @@ def strip(
     headings: Sequence[str],
     given: tuple[Images | None, Images | None] = (None, None),
 ) -> Image.Image:
-    """Returns one row of pictures, set apart from those that they were made of.
+    """Returns one row of painted pictures, set apart from those that they were made from.
 
     Args:
         images: (N, C, H, W), painted.
-        label: stands beside the row.
+        label: beside the row.
         headings: N of them, above the pictures.
-        given: (C, H, W), the pictures that stand before and after the painted ones, or None.
+        given: pictures (C, H, W) to show before and after the painted ones, or None.
     """
     assert len(images) == len(headings), f"{images.shape} but {len(headings)} headings"
     before, after = given
@@ -88,7 +88,7 @@ def strip(
 
 
 def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> list[Image.Image]:
-    """Returns the frames of a film, N pictures side by side in each, all frames of one size.
+    """Returns the frames of a film, all of one size, with N pictures side by side.
 
     Args:
         images: (F, N, C, H, W), F moments of N pictures.
@@ -110,19 +110,13 @@ def neighbours(images: Images) -> Image.Image:
         images: (4, K, C, H, W): painted pictures, their neighbours, real ones, their neighbours.
     """
     assert images.ndim == 5, f"images: expected (4, K, C, H, W), got {images.shape}"
-    labels = ["painted, nearest first", "nearest training picture"]
-    labels += ["real test picture, nearest first", "nearest training picture"]
+    nearest = "nearest training picture"
+    labels = ["painted, nearest first", nearest, "real test picture, nearest first", nearest]
     return _sheet(images, labels, {})
 
 
 def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.Image:
-    """Returns training pictures, each with its caption small beneath.
-
-    Args:
-        images: (N, C, H, W).
-        captions: N captions.
-        columns: pictures in a row.
-    """
+    """Returns pictures (N, C, H, W) in rows, each with its caption in small print below."""
     assert images.ndim == 4, f"images: expected (N, C, H, W), got {images.shape}"
     assert 0 < len(images) == len(captions), f"{images.shape} but {len(captions)} captions"
     columns = min(columns, len(images))
@@ -133,9 +127,8 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
     lines = [wrap_text(caption, font, cell) for caption in captions]
     rows = [lines[start : start + columns] for start in range(0, len(lines), columns)]
     heights = [height + 6 + 20 * max(len(entry) for entry in row) for row in rows]
-    sheet = _blank(
-        2 * MARGIN + columns * (cell + gap) - gap, 2 * MARGIN + sum(heights) + gap * (len(rows) - 1)
-    )
+    size = (columns * (cell + gap) - gap, sum(heights) + gap * (len(rows) - 1))
+    sheet = Image.new("RGB", (2 * MARGIN + size[0], 2 * MARGIN + size[1]), PAPER)
     draw, y = ImageDraw.Draw(sheet), MARGIN
     for row, (entries, row_height) in enumerate(zip(rows, heights, strict=True)):
         for column, entry in enumerate(entries):
@@ -151,7 +144,7 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Returns lines of at most `width` pixels; a wider word is broken, and nothing is lost.
 
-    It is broken after a hyphen or underscore, as file names have them, where that suffices.
+    It is broken after a hyphen or underscore if that suffices, else anywhere.
     """
     lines = [""]
     for word in text.split():
@@ -162,19 +155,11 @@ def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
         if lines[-1]:
             lines.append("")
         for part in re.split(r"(?<=[-_])", word):
-            if lines[-1] and font.getlength(lines[-1] + part) > width:
-                lines.append("")
-            lines = _broken(lines, part, font, width)
-    return lines
-
-
-def _broken(lines: list[str], part: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Returns lines to which a part of a word is added, letter by letter where it is too wide."""
-    lines = list(lines)
-    for letter in part:
-        if lines[-1] and font.getlength(lines[-1] + letter) > width:
-            lines.append("")
-        lines[-1] += letter
+            is_too_wide = font.getlength(part) > width
+            for piece in part if is_too_wide else [part]:
+                if lines[-1] and font.getlength(lines[-1] + piece) > width:
+                    lines.append("")
+                lines[-1] += piece
     return lines
 
 
@@ -186,7 +171,7 @@ def _sheet(
 ) -> Image.Image:
     """Returns rows of (R, K, C, H, W) beside their prompts, a wide gap before columns `breaks`.
 
-    A heading that the one before it leaves no room for is left out.
+    A heading is left out if the one before it leaves no room.
     """
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
@@ -202,9 +187,8 @@ def _sheet(
     ]
     heights = [max(height * scale, 27 * len(entry)) for entry in lines]
     top = MARGIN + 28
-    sheet = _blank(
-        lefts[-1] + width * scale + MARGIN, top + sum(heights) + GAP * (count - 1) + MARGIN
-    )
+    size = (lefts[-1] + width * scale + MARGIN, top + sum(heights) + GAP * (count - 1) + MARGIN)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     free = 0.0
     for column, heading in headings.items():
@@ -222,12 +206,12 @@ def _sheet(
 
 
 def _fit(width: int, room: int, columns: int) -> int:
-    """Returns the whole factor, at least 1, by which pictures are enlarged to fill `room`."""
+    """Returns the integer factor, at least 1, that enlarges pictures to fill `room`."""
     return max(1, min(room // (columns * width), LARGEST_CELL // width))
 
 
 def _place(sheet: Image.Image, image: Images, x: int, y: int, scale: int) -> None:
-    """Pastes an enlarged picture; a hairline around it holds a white picture on white paper."""
+    """Pastes an enlarged picture, with a hairline around it for white pictures on white paper."""
     picture = _enlarge(image, scale)
     box = (x - 1, y - 1, x + picture.width, y + picture.height)
     ImageDraw.Draw(sheet).rectangle(box, outline=LINE)
@@ -242,16 +226,11 @@ def _enlarge(image: Images, scale: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb.repeat(scale, 0).repeat(scale, 1)))
 
 
-def _blank(width: int, height: int) -> Image.Image:
-    """Returns an empty sheet of that many pixels."""
-    return Image.new("RGB", (width, height), PAPER)
-
-
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns the font of every sheet, of `size` pixels."""
+    """Returns the font of all sheets in a size in pixels."""
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    # The basic layout: the other one depends on a library that not every machine has.
+    # The other layout depends on a library that not every machine has.
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -11,12 +11,7 @@ NETWORKS = 10**9  # bytes that all networks, their states and pictures may take,
 
 
 def require_space(folder: Path, num_bytes: int, what: str) -> None:
-    """Checks that there is room for results.
-
-    Args:
-        folder: where they go.
-        num_bytes: their size; MARGIN times as much must be free.
-        what: the work, for the message.
+    """Checks that a folder has room for MARGIN times `num_bytes` of results of some work.
 
     Raises:
         UserError: there is less room, or the folder cannot be written to.

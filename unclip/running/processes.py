@@ -29,10 +29,6 @@ def num_started() -> int:
 def num_to_start(stage: str, is_shared: bool) -> int:
     """Returns in how many processes to start a stage; 1 is this process alone.
 
-    Args:
-        stage: its name in dvc.yaml.
-        is_shared: whether several processes can share its work.
-
     Raises:
         UserError: a launcher has started several, and its work is for one.
     """
@@ -47,12 +43,7 @@ def num_to_start(stage: str, is_shared: bool) -> int:
 
 
 def require_even_shares(batch_size: int, key: str, count: int) -> None:
-    """Checks that `count` processes can share a batch.
-
-    Args:
-        batch_size: rows of a whole batch.
-        key: of the batch size in params.yaml.
-        count: number of processes.
+    """Checks that `count` processes can share a batch, whose size has this key in params.yaml.
 
     Raises:
         UserError: their parts would be unequal.
