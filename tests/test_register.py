@@ -206,7 +206,7 @@ def test_as_many_pictures_as_allowed_are_painted(service):
 
 
 def test_the_model_asks_for_the_packages_that_it_imports():
-    names = {"PIL": "pillow", "yaml": "pyyaml"}
+    names = {"PIL": "pillow", "ruamel": "ruamel.yaml"}
     sources = import_closure("unclip/serving/mlflow_model.py")
     packages = {package for source in sources for package in imported_packages(source)}
     ours = packages - set(sys.stdlib_module_names) - {"unclip"}

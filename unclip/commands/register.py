@@ -18,7 +18,7 @@ from unclip.config.settings import REPOSITORY
 PACKAGE = REPOSITORY / "unclip"
 # What painting imports beside Python's own library.
 REQUIREMENTS = (
-    *("accelerate", "mlflow", "numpy", "pillow", "psutil", "pydantic", "pyyaml"),
+    *("accelerate", "mlflow", "numpy", "pillow", "psutil", "pydantic", "ruamel.yaml"),
     *("safetensors", "torch"),
 )
 USAGE = """\
