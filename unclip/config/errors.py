@@ -35,7 +35,7 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
     """Turns any failure to read an output of a stage into one line that says how to get it.
 
     Args:
-        path: the file or folder that is read in this context.
+        path: the file or folder that the `with` block reads.
         made_by: the stage that makes it.
 
     Raises:

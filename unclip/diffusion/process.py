@@ -28,7 +28,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> model_output
 
 @dataclass(frozen=True)
 class Diffusion:
-    """The forward process that a network is trained with; stored beside its weights.
+    """The forward process that a network is trained with; stored with its weights.
 
     Attributes:
         num_timesteps: T.

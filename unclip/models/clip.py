@@ -112,31 +112,22 @@ class CLIP(nn.Module):
         """The factor of the cosines, exp(logit_scale), at most 100 (§2.5); a scalar."""
         return self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
 
-    def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
-        """Returns image embeddings (B, D) float32.
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Returns unit embeddings (B, D) float32 of normalised images (B, C, H, W)."""
+        return F.normalize(self.image_projection(self.vision(images)).float(), dim=-1)
 
-        Args:
-            images: (B, C, H, W), normalised.
-            normalize: to unit norm; False returns the projection itself.
-        """
-        embeds = self.image_projection(self.vision(images)).float()
-        return F.normalize(embeds, dim=-1) if normalize else embeds
-
-    def encode_text(
-        self, text_tokens: Tensor, text_mask: Tensor, normalize: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Returns text embeddings (B, D) and text encodings (B, L, text_dim), both float32.
+    def encode_text(self, text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns unit embeddings (B, D) and encodings (B, L, text_dim) of texts, both float32.
 
         The embedding is the projected encoding of the end token; encodings of padding are zero.
 
         Args:
             text_tokens: (B, L) int64, L <= text_length.
             text_mask: (B, L) bool, True = real token; the last one is the end token.
-            normalize: embeddings to unit norm; False returns the projection itself.
         """
         encodings = self.text(text_tokens, text_mask)
         embeds = self.text_projection(take_last(encodings, text_mask)).float()
-        return F.normalize(embeds, dim=-1) if normalize else embeds, encodings.float()
+        return F.normalize(embeds, dim=-1), encodings.float()
 
     def forward(
         self, images: Tensor, text_tokens: Tensor, text_mask: Tensor

@@ -63,8 +63,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, *, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"num_heads: {num_heads} does not divide the width {dim}")
+        assert dim % num_heads == 0, f"{num_heads} heads for a width of {dim}"
         self.num_heads = num_heads
         self.attn_norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
