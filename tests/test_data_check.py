@@ -143,7 +143,7 @@ def test_a_folder_without_metadata_is_one_line(check, tmp_path):
     status, out, err = check(tmp_path)
     assert (status, out) == (1, "")
     (line,) = errors(err)
-    assert line.startswith(f"{tmp_path}: has neither metadata.jsonl nor metadata.csv; expected a")
+    assert line.startswith(f"{tmp_path}: has neither metadata.jsonl nor metadata.csv; expected")
 
 
 def test_an_empty_list_of_pictures_is_described_too(check, tmp_path):

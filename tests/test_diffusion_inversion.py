@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler
-from test_diffusion_samplers import T, draw, ideal_predict, network
+from test_diffusion_samplers import T, alphas_cumprod, draw, ideal_predict, network
 from torch.testing import assert_close
 
 from unclip.diffusion.guidance import predict_x_start
@@ -11,7 +11,7 @@ from unclip.diffusion.inversion import invert_ddim
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final
 from unclip.diffusion.samplers import sample_ddim
-from unclip.diffusion.schedules import SCHEDULES, make_schedule, sampling_timesteps
+from unclip.diffusion.schedules import SCHEDULES, make_betas, sampling_timesteps
 
 for_each_schedule = pytest.mark.parametrize("name", SCHEDULES)
 MEAN, STD = 0.3, 0.5
@@ -19,14 +19,14 @@ MIXING = draw(6, 6, seed=9)
 
 
 def invert(x_start, steps=10, predict=network, evaluations=20, schedule=None):
-    schedule = schedule or make_schedule("cosine", T, 0.008)
-    timesteps = sampling_timesteps(schedule.num_timesteps, steps)
+    schedule = alphas_cumprod("cosine") if schedule is None else schedule
+    timesteps = sampling_timesteps(len(schedule), steps)
     return invert_ddim(predict, x_start, schedule, timesteps, evaluations=evaluations)
 
 
 def back(x_T, steps=10, predict=network, schedule=None):
-    schedule = schedule or make_schedule("cosine", T, 0.008)
-    timesteps = sampling_timesteps(schedule.num_timesteps, steps)
+    schedule = alphas_cumprod("cosine") if schedule is None else schedule
+    timesteps = sampling_timesteps(len(schedule), steps)
     steps = sample_ddim(predict, x_T, schedule, timesteps, eta=0.0, draw_noise=torch.zeros_like)
     return final(steps)
 
@@ -35,8 +35,8 @@ def back(x_T, steps=10, predict=network, schedule=None):
 @pytest.mark.parametrize("evaluations", [1, 4])
 def test_gaussian_data_become_the_noise_that_theory_says(name, evaluations):
     # The way of a Gaussian is known: a point keeps its distance from the mean in deviations.
-    schedule, x_start = make_schedule(name, 1000, 0.008), draw(4, 6)
-    a = float(schedule.alphas_cumprod[-1])
+    schedule, x_start = alphas_cumprod(name, 1000), draw(4, 6)
+    a = float(schedule[-1])
     deviations = (x_start - MEAN) / STD
     expected = math.sqrt(a) * MEAN + math.sqrt(STD**2 * a + 1 - a) * deviations
     predict = ideal_predict(schedule, MEAN, STD)
@@ -50,15 +50,15 @@ def test_one_evaluation_is_the_inversion_of_diffusers(name, steps):
     def eps(x_t, t):
         return torch.tanh(x_t @ MIXING + t[:, None] / T)
 
-    schedule, x_start = make_schedule(name, T, 0.008), draw(4, 6)
+    schedule, x_start = alphas_cumprod(name), draw(4, 6)
     theirs = DDIMInverseScheduler(
         num_train_timesteps=T,
-        trained_betas=schedule.betas.numpy(),
+        trained_betas=make_betas(name, T, 0.008).numpy(),
         prediction_type="epsilon",
         clip_sample=False,
         timestep_spacing="trailing",
     )
-    theirs.alphas_cumprod = schedule.alphas_cumprod
+    theirs.alphas_cumprod = schedule
     theirs.set_timesteps(steps)
     x_t = x_start
     for t in theirs.timesteps:
@@ -71,14 +71,14 @@ def test_one_evaluation_is_the_inversion_of_diffusers(name, steps):
 # The longer its last step, the more slowly it converges there; the cosine ends in a very long one.
 @pytest.mark.parametrize(("name", "steps"), [("linear", 6), ("linear", T)])
 def test_ddim_makes_the_data_again_from_it(name, steps):
-    schedule, x_start = make_schedule(name, T, 0.008), draw(4, 6)
+    schedule, x_start = alphas_cumprod(name), draw(4, 6)
     predict = ideal_predict(schedule, MEAN, STD)
     x_T = invert(x_start, steps, predict, 300, schedule)
     assert_close(back(x_T, steps, predict, schedule), x_start, rtol=1e-6, atol=1e-6)
 
 
 def test_more_evaluations_come_nearer_and_one_does_not_arrive():
-    schedule, x_start = make_schedule("linear", T, 0.008), draw(4, 6)
+    schedule, x_start = alphas_cumprod("linear"), draw(4, 6)
     predict = ideal_predict(schedule, MEAN, STD)
     errors = []
     for count in (1, 3, 9, 27):
@@ -116,7 +116,7 @@ def test_no_gradients_are_recorded_and_the_data_stay_as_they_are():
 
 @pytest.mark.parametrize("timesteps", [[5, 5], [3, 5], [5, -1]])
 def test_timesteps_that_do_not_descend_are_refused(timesteps):
-    schedule, timesteps = make_schedule("cosine", T, 0.008), torch.tensor(timesteps)
+    schedule, timesteps = alphas_cumprod("cosine"), torch.tensor(timesteps)
     with pytest.raises(AssertionError, match="timesteps"):
         invert_ddim(network, draw(2, 6), schedule, timesteps, evaluations=1)
 

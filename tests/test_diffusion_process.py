@@ -10,7 +10,7 @@ from torch.testing import assert_close
 import unclip.diffusion.process
 from unclip.core.seeding import generator
 from unclip.diffusion.process import PREDICTION_TYPES, Diffusion
-from unclip.diffusion.schedules import SCHEDULES, NoiseSchedule
+from unclip.diffusion.schedules import SCHEDULES, make_betas
 
 SHAPES = [(6,), (3, 4, 4)]
 for_each_type = pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
@@ -56,7 +56,7 @@ def test_x_t_and_the_v_target_are_those_of_the_papers(shape):
 
 def test_x_t_and_the_v_target_are_those_of_diffusers():
     linear = process(1000, schedule="linear")
-    scheduler = DDPMScheduler(trained_betas=linear.noise_schedule.betas.numpy())
+    scheduler = DDPMScheduler(trained_betas=make_betas("linear", 1000, 0.008).numpy())
     x_start, t, noise = every_timestep(1000, (3, 2, 2), dtype=torch.float32)
     x_t, v = linear.q_sample(x_start, t, noise), linear.target(x_start, t, noise)
     assert_close(x_t, scheduler.add_noise(x_start, noise, t), atol=1e-4, rtol=0)
@@ -84,7 +84,7 @@ def test_a_perfect_output_gives_back_the_data_at_every_timestep(
     x_t, target = diffusion.q_sample(x_start, t, noise), diffusion.target(x_start, t, noise)
     pred_x_start = diffusion.to_x_start(target, x_t, t)
     # Dividing by sqrt(a) magnifies rounding: a is 1e-17 at the worst of these timesteps.
-    tolerance = 1e-14 / diffusion.noise_schedule.alphas_cumprod.sqrt()
+    tolerance = 1e-14 / diffusion.alphas_cumprod.sqrt()
     error = (pred_x_start - x_start).flatten(1).abs().amax(1)
     assert torch.all(error < tolerance)
 
@@ -104,8 +104,8 @@ def test_float32_is_enough_for_the_round_trip(prediction_type, tolerance):
 def test_the_data_stay_finite_where_only_noise_or_only_data_is_left(
     monkeypatch, prediction_type, betas
 ):
-    schedule = NoiseSchedule(torch.tensor(betas, dtype=torch.float64))
-    monkeypatch.setattr(unclip.diffusion.process, "make_schedule", lambda *_: schedule)
+    tensor = torch.tensor(betas, dtype=torch.float64)
+    monkeypatch.setattr(unclip.diffusion.process, "make_betas", lambda *_: tensor)
     diffusion = process(2, prediction_type, schedule=f"all of {betas}")
     x_t, model_output = draw(2, 6, dtype=torch.float32), draw(2, 6, seed=1, dtype=torch.float32)
     pred_x_start = diffusion.to_x_start(model_output, x_t, torch.tensor([0, 1]))
@@ -140,7 +140,7 @@ def test_a_process_is_made_from_a_section_of_params():
         num_timesteps=7, schedule="linear", schedule_offset=0.1, prediction_type="v", lr=1.0
     )
     assert Diffusion.of(section) == Diffusion(7, "linear", 0.1, "v")
-    assert Diffusion.of(section).noise_schedule.num_timesteps == 7
+    assert Diffusion.of(section).num_timesteps == 7
 
 
 def test_noise_of_another_shape_is_refused_rather_than_broadcast():
@@ -158,7 +158,7 @@ def test_float32_coefficients_are_those_of_float64_rounded_once():
     linear = process(1000, schedule="linear")
     zeros, ones, t = torch.zeros(1000, 1), torch.ones(1000, 1), torch.arange(1000)
     sigma = linear.q_sample(zeros, t, ones)[:, 0].double()
-    assert_close(sigma, (1 - linear.noise_schedule.alphas_cumprod).sqrt(), rtol=1e-7, atol=0)
+    assert_close(sigma, (1 - linear.alphas_cumprod).sqrt(), rtol=1e-7, atol=0)
 
 
 @for_each_type
@@ -189,7 +189,7 @@ def test_sampling_in_inference_mode_first_does_not_spoil_training_after():
         diffusion.to_x_start(x, x, t)
     model_output = x.clone().requires_grad_()
     diffusion.to_x_start(model_output, x, t).sum().backward()
-    expected = -(1 - diffusion.noise_schedule.alphas_cumprod[t]).sqrt()[:, None].expand(2, 6)
+    expected = -(1 - diffusion.alphas_cumprod[t]).sqrt()[:, None].expand(2, 6)
     assert_close(model_output.grad, expected)
 
 

@@ -11,7 +11,7 @@ from unclip.diffusion.guidance import predict_x_start
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final
 from unclip.diffusion.samplers import SAMPLERS, sample_ddim, sample_ddpm, sample_dpmpp_2m
-from unclip.diffusion.schedules import SCHEDULES, make_schedule, sampling_timesteps
+from unclip.diffusion.schedules import SCHEDULES, sampling_timesteps
 
 T = 60
 
@@ -31,6 +31,10 @@ def draw(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
+def alphas_cumprod(name, num_timesteps=T):
+    return Diffusion(num_timesteps, name, 0.008, "v").alphas_cumprod
+
+
 def network(x_t, t):
     """Some smooth function of x_t and time, row by row."""
     return torch.tanh(x_t.flip(1) + t / T)
@@ -44,7 +48,7 @@ def steps_of(sampler, x_t, steps=10, predict=network, eta=0.0, generators=None):
         rows = [torch.randn(x_t.shape[1:], generator=g, dtype=x_t.dtype) for g in generators]
         return torch.stack(rows)
 
-    schedule, timesteps = make_schedule("cosine", T, 0.008), sampling_timesteps(T, steps)
+    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, steps)
     return list(sampler(predict, x_t, schedule, timesteps, eta=eta, draw_noise=draw_noise))
 
 
@@ -56,7 +60,7 @@ def ideal_predict(schedule, mean, std):
     """The best possible pred_x_start for data from N(mean, std²): E[x_start | x_t]."""
 
     def predict(x_t, t):
-        a = float(schedule.alphas_cumprod[t])
+        a = float(schedule[t])
         return mean + std**2 * math.sqrt(a) / (std**2 * a + 1 - a) * (x_t - math.sqrt(a) * mean)
 
     return predict
@@ -69,7 +73,7 @@ def sampled_mean_and_std(sampler, num_timesteps, steps, mean, std, eta=0.0):
     numbers drawn for it. Row 0 puts 0 for all of them: the mean. Row k puts 1 for the k-th only:
     its coefficient. No sampling error is left.
     """
-    schedule = make_schedule("cosine", num_timesteps, 0.008)
+    schedule = alphas_cumprod("cosine", num_timesteps)
     drawn = iter(torch.eye(steps + 1, dtype=torch.float64)[:, 1:].T.unsqueeze(-1))
     taken = sampler(
         ideal_predict(schedule, mean, std),
@@ -161,7 +165,7 @@ def test_noise_is_drawn_at_every_step_but_the_last_or_never(sampler, eta, draws)
         calls.append(x_t)
         return torch.zeros_like(x_t)
 
-    schedule, timesteps = make_schedule("cosine", T, 0.008), sampling_timesteps(T, 10)
+    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, 10)
     final(sampler(network, draw(2, 6), schedule, timesteps, eta=eta, draw_noise=draw_noise))
     assert len(calls) == draws
 
@@ -170,7 +174,7 @@ def test_noise_is_drawn_at_every_step_but_the_last_or_never(sampler, eta, draws)
 @pytest.mark.parametrize("num_timesteps", [1, 2, 5, 10])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_process_of_few_timesteps_can_be_sampled(name, num_timesteps, sampler):
-    schedule = make_schedule(name, num_timesteps, 0.008)
+    schedule = alphas_cumprod(name, num_timesteps)
     mean = draw(2, 6)
     for steps in range(1, num_timesteps + 1):
         taken = sampler(
@@ -195,7 +199,7 @@ def test_float32_stays_float32_and_the_given_noise_untouched(sampler):
 @for_each_sampler_and_eta
 def test_nothing_is_read_back_from_the_device(sampler, eta):
     # A meta tensor has no values: whatever would make a GPU wait for the host raises there.
-    schedule, timesteps = make_schedule("cosine", T, 0.008), sampling_timesteps(T, 10)
+    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, 10)
     diffusion = Diffusion(T, "cosine", 0.008, "v")
     predict = predict_x_start(lambda x_t, t: x_t * t[:, None], diffusion, None)
     x_t = torch.empty(2, 6, device="meta")
@@ -205,7 +209,7 @@ def test_nothing_is_read_back_from_the_device(sampler, eta):
 @for_each_sampler
 @pytest.mark.parametrize("timesteps", [[5, 5], [3, 5], [5, -1], []])
 def test_timesteps_that_do_not_descend_are_refused(sampler, timesteps):
-    schedule, timesteps = make_schedule("cosine", T, 0.008), torch.tensor(timesteps).long()
+    schedule, timesteps = alphas_cumprod("cosine"), torch.tensor(timesteps).long()
     with pytest.raises(AssertionError, match="timesteps"):
         final(sampler(network, draw(2, 6), schedule, timesteps, eta=0.0, draw_noise=draw))
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from unclip.diffusion.guidance import predict_x_start
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m
-from unclip.diffusion.schedules import SCHEDULES, make_schedule, sampling_timesteps
+from unclip.diffusion.schedules import SCHEDULES, make_betas, sampling_timesteps
 
 DIFFUSERS_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 MIXING = draw(6, 6, seed=9)
@@ -24,16 +24,16 @@ def network(x_t, t):
     return torch.tanh(x_t @ MIXING + t[:, None] / T)
 
 
-def their_scheduler(kind, schedule, prediction_type, steps, **options):
+def their_scheduler(kind, betas, prediction_type, steps, **options):
     """A scheduler of diffusers with our betas, its tables brought from float32 to float64."""
     scheduler = kind(
         num_train_timesteps=T,
-        trained_betas=schedule.betas.numpy(),
+        trained_betas=betas.numpy(),
         prediction_type=DIFFUSERS_TYPES[prediction_type],
         timestep_spacing="trailing",
         **options,
     )
-    scheduler.alphas_cumprod = torch.cumprod(1 - schedule.betas, 0)
+    scheduler.alphas_cumprod = torch.cumprod(1 - betas, 0)
     scheduler.set_timesteps(steps)
     if kind is DPMSolverMultistepScheduler:
         a = scheduler.alphas_cumprod[scheduler.timesteps]
@@ -58,7 +58,7 @@ def our_chain(sampler, name, prediction_type, steps, x_t, eta=0.0):
         sampler(
             predict_x_start(network, diffusion, None),
             x_t,
-            diffusion.noise_schedule,
+            diffusion.alphas_cumprod,
             sampling_timesteps(T, steps),
             eta=eta,
             draw_noise=noise_from(seeded(5)),
@@ -76,8 +76,8 @@ for_each_schedule = pytest.mark.parametrize("name", SCHEDULES)
 @for_each_type
 @for_each_schedule
 def test_every_ddpm_step_is_that_of_diffusers(name, prediction_type, steps):
-    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
-    scheduler = their_scheduler(DDPMScheduler, schedule, prediction_type, steps, clip_sample=False)
+    betas, x_t = make_betas(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DDPMScheduler, betas, prediction_type, steps, clip_sample=False)
     theirs = their_chain(scheduler, x_t, generator=seeded(5))
     ours = our_chain(sample_ddpm, name, prediction_type, steps, x_t)
     assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
@@ -89,8 +89,8 @@ def test_every_ddpm_step_is_that_of_diffusers(name, prediction_type, steps):
 @for_each_schedule
 @pytest.mark.parametrize("eta", [0.0, 0.4])
 def test_every_ddim_step_is_that_of_diffusers(name, prediction_type, steps, eta):
-    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
-    scheduler = their_scheduler(DDIMScheduler, schedule, prediction_type, steps, clip_sample=False)
+    betas, x_t = make_betas(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DDIMScheduler, betas, prediction_type, steps, clip_sample=False)
     theirs = their_chain(scheduler, x_t, eta=eta, generator=seeded(5))
     ours = our_chain(sample_ddim, name, prediction_type, steps, x_t, eta)
     assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
@@ -101,8 +101,8 @@ def test_every_ddim_step_is_that_of_diffusers(name, prediction_type, steps, eta)
 @for_each_type
 @for_each_schedule
 def test_every_dpmpp_2m_step_is_that_of_diffusers(name, prediction_type, steps):
-    schedule, x_t = make_schedule(name, T, 0.008), draw(4, 6)
-    scheduler = their_scheduler(DPMSolverMultistepScheduler, schedule, prediction_type, steps)
+    betas, x_t = make_betas(name, T, 0.008), draw(4, 6)
+    scheduler = their_scheduler(DPMSolverMultistepScheduler, betas, prediction_type, steps)
     theirs = their_chain(scheduler, x_t)
     ours = our_chain(sample_dpmpp_2m, name, prediction_type, steps, x_t)
     # Their step casts x_t to float32, whatever it was.

@@ -404,7 +404,7 @@ def test_the_validation_loss_of_the_prior_equals_a_naive_loop(trained):
     offset = torch.rand((), generator=draws, dtype=torch.float64)
     t = ((offset + torch.arange(len(val)) / len(val)) % 1 * prior.num_timesteps).long()
     noise = torch.randn(x_start.shape, generator=draws)
-    a = task.diffusion.noise_schedule.alphas_cumprod[t].float()[:, None]
+    a = task.diffusion.alphas_cumprod[t].float()[:, None]
     x_t = a.sqrt() * x_start + (1 - a).sqrt() * noise
     total = 0.0
     for i, caption in enumerate(captions.long()):

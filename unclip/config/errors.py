@@ -1,4 +1,4 @@
-"""What a user reads when something goes wrong."""
+"""Errors that users read."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
     The message is one line: where, what is wrong, what was expected, what to do. Stages and the
-    command line print it without a traceback and exit with a status that is not 0.
+    command line print it without a traceback and exit with a non-zero status.
     """
 
 
 def first_line(error: BaseException | str) -> str:
-    """Returns an error's first line, short enough to read, without the password of an address."""
+    """Returns an error's first line, shortened, without passwords in addresses."""
     text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
     text = re.sub(r"//[^/@\s]*@", "//", text)
     return text if len(text) <= 240 else text[:237] + "..."
@@ -25,17 +25,17 @@ TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in param
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that memory could not be had, a GPU's or the machine's."""
+    """Returns whether an error means that the GPU or the machine ran out of memory."""
     is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: importing torch takes seconds
     return is_torchs or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
 def reading(path: Path, made_by: str) -> Iterator[None]:
-    """Turns any failure to read what a stage has made into one line that says how to get it.
+    """Turns any failure to read an output of a stage into one line that says how to get it.
 
     Args:
-        path: the file or folder that is read inside.
+        path: the file or folder that the `with` block reads.
         made_by: the stage that makes it.
 
     Raises:
@@ -58,11 +58,11 @@ def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -
 
     Args:
         caption: the text.
-        text_length: the most tokens, start and end included.
-        reserved: bytes that stand for something else, with what they stand for.
+        text_length: the most tokens, including start and end.
+        reserved: the bytes that have another meaning, and the meaning.
 
     Raises:
-        UserError: it is empty, not valid text, too long, or holds a reserved byte.
+        UserError: it is empty, not valid text, too long, or contains a reserved byte.
     """
     shown = caption if len(caption) <= 40 else caption[:39] + "…"
     where = f"caption {shown!r}"
@@ -89,15 +89,7 @@ def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -
 
 
 def not_finite(stage: str, name: str, value: float, *, step: int, lr: float) -> UserError:
-    """Returns what to tell of a training whose numbers are lost.
-
-    Args:
-        stage: its name in dvc.yaml.
-        name: which number is not finite.
-        value: of it.
-        step: at which it was met.
-        lr: the learning rate there.
-    """
+    """Returns the error for a training stage in which a number, `name`, is not finite."""
     key = stage.removeprefix("train_")
     return UserError(
         f"{stage}: {name} is {value} at step {step}, learning rate {lr:.3g}; "

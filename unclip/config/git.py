@@ -1,4 +1,4 @@
-"""Asking git, which may not be there."""
+"""Running git, which may not be installed."""
 
 import subprocess
 from pathlib import Path
@@ -7,14 +7,10 @@ from unclip.config.errors import UserError, first_line
 
 
 def run_git(folder: Path, *arguments: str) -> str:
-    """Returns what git prints.
-
-    Args:
-        folder: in the repository.
-        arguments: of git.
+    """Returns the output of git in a folder.
 
     Raises:
-        UserError: git is not installed, or fails.
+        UserError: git is not installed, or it fails.
     """
     command = ["git", "-C", str(folder), *arguments]
     try:

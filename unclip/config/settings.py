@@ -1,7 +1,7 @@
 """Settings of this machine: device, threads, folders. None of them is a param.
 
 Each is an environment variable or a key of `local.yaml` in the main repository, which git ignores;
-the variable wins. So moving to another machine leaves every hash in dvc.lock as it is.
+the variable takes precedence. Moving to another machine thus changes no hash in dvc.lock.
 """
 
 import os
@@ -15,18 +15,17 @@ from unclip.config.yaml12 import load_yaml
 SETTINGS = {
     "data_dir": "UNCLIP_DATA_DIR",  # folder of raw downloads, torchvision's root
     "device": "UNCLIP_DEVICE",  # auto, cpu, cuda or mps
-    "processes": "UNCLIP_PROCESSES",  # that share a training
+    "processes": "UNCLIP_PROCESSES",  # that train together
     "threads": "UNCLIP_THREADS",  # CPU threads of one stage
     "tracking": "UNCLIP_TRACKING",  # on or off
     "tracking_uri": "MLFLOW_TRACKING_URI",  # where MLflow keeps its records
 }
 
-
-REPOSITORY = Path(__file__).resolve().parents[2]  # that this code is part of
+REPOSITORY = Path(__file__).resolve().parents[2]  # of this code
 
 
 def main_repository() -> Path:
-    """Returns the user's repository, also in DVC's temporary workspaces (DVC_ROOT names it)."""
+    """Returns the user's repository, even in DVC's temporary workspaces (from DVC_ROOT)."""
     return Path(os.environ.get("DVC_ROOT") or REPOSITORY)
 
 
@@ -47,23 +46,22 @@ def _local_settings(path: Path) -> dict[str, Any]:
 
 
 def setting(name: str) -> str | None:
-    """Returns a machine setting, or None where neither environment nor local.yaml has it."""
+    """Returns a machine setting, or None if neither the environment nor local.yaml has it."""
     value = os.environ.get(SETTINGS[name])
     return value or _local_settings(main_repository() / "local.yaml").get(name)
 
 
 def raw_data_dir() -> Path:
-    """Returns the folder of raw downloads; by default data/raw in the main repository."""
+    """Returns the folder of raw downloads, by default data/raw in the main repository."""
     return Path(setting("data_dir") or main_repository() / "data" / "raw").expanduser()
 
 
 def num_threads() -> int:
-    """Returns the CPU threads of a stage: the cores it may use, never what is free of them.
+    """Returns the CPU threads of a stage, by default the physical cores that it may use.
 
-    These are the physical cores, less those that affinity or a container's quota withholds; where
-    OMP_NUM_THREADS says otherwise, that is followed, unless a launcher of several processes set it.
-    Sums of floats depend on how they are split, so a count that followed the load would change the
-    bytes of a checkpoint.
+    Affinity or a container's quota may withhold some. OMP_NUM_THREADS changes the default, unless a
+    launcher of several processes set it. The number never follows the load: sums of floats depend
+    on how they are split, so the bytes of a checkpoint would change.
     """
     from joblib import cpu_count
 
@@ -74,7 +72,7 @@ def num_threads() -> int:
 
 
 def num_processes() -> int:
-    """Returns how many processes share a training: 1 unless the settings ask for more."""
+    """Returns how many processes train together, by default 1."""
     return _whole_number("processes", 1)
 
 
@@ -88,36 +86,36 @@ def _whole_number(name: str, default: int) -> int:
 
 
 def wanted_device(available: list[str]) -> str:
-    """Returns the device to compute on; by default the first of those available, else the CPU.
+    """Returns the device to compute on, by default the first one available.
 
     Args:
-        available: those beside the CPU, as torch names them, the best first.
+        available: torch's names of the devices other than the CPU, the best first.
 
     Raises:
-        UserError: the device asked for is not among them.
+        UserError: the device in the settings is not available.
     """
-    wanted = setting("device") or "auto"
+    wanted, devices = setting("device") or "auto", [*available, "cpu"]
     if wanted == "auto":
-        return [*available, "cpu"][0]
-    if wanted not in (*available, "cpu"):
+        return devices[0]
+    if wanted not in devices:
         found = ", ".join(["auto", "cpu", *available])
-        raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not there; expected one of {found}")
+        raise UserError(f"UNCLIP_DEVICE: {wanted!r} is not available; expected one of {found}")
     return wanted
 
 
 def require_devices(device: str, processes: int, present: int | None) -> None:
-    """Checks that each process has a device of its own.
+    """Checks that each process on this machine has its own device.
 
     Args:
-        device: its type.
-        processes: on this machine.
-        present: devices of that type; None is as many as are wanted.
+        device: the type of device.
+        processes: the number of processes.
+        present: the number of devices; None is any number.
 
     Raises:
-        UserError: processes would have to share one.
+        UserError: processes would have to share a device.
     """
     if present is not None and processes > present:
         raise UserError(
-            f"UNCLIP_PROCESSES: {processes} processes want a {device} device each, and this "
+            f"UNCLIP_PROCESSES: {processes} processes need a {device} device each, but this "
             f"machine has {present}; lower it, or set UNCLIP_DEVICE=cpu"
         )

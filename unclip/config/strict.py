@@ -1,4 +1,4 @@
-"""Strict models of what is read from files, and what is wrong with a value, in one line."""
+"""Strict models of files, and one-line explanations of wrong values."""
 
 import json
 import re
@@ -6,29 +6,24 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-LONGEST = 60  # characters of a value that are shown
+LONGEST = 60  # characters of a value
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Unknown keys refused, types strict, values frozen, numbers finite."""
+    """A model that refuses unknown keys, other types and numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def checked(model: type[Model], raw: Any, context: Any = None) -> Model:
-    """Returns what is read from JSON or YAML as a model.
-
-    Args:
-        model: what it must be.
-        raw: what was read.
-        context: what the model's validators are given, if they need any.
+def checked(model: type[Model], raw: Any) -> Model:
+    """Returns a value from JSON or YAML as a model.
 
     Raises:
-        ValueError: it is not; the message is one line on the first mistake.
+        ValueError: it does not fit; one line explains the first mistake.
     """
     try:
-        return model.model_validate(raw, context=context)
+        return model.model_validate(raw)
     except ValidationError as error:
         raise ValueError(explain(error.errors()[0])) from None
 
@@ -43,7 +38,7 @@ _WORDING = (
 
 
 def explain(problem: Any) -> str:
-    """Returns one of pydantic's errors as a line: key, what it is, what was expected."""
+    """Returns a line for one of pydantic's errors: key, value, what was expected."""
     key, message = key_of(problem), problem["msg"]
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key"
@@ -58,16 +53,16 @@ def explain(problem: Any) -> str:
 
 
 def key_of(problem: Any) -> str:
-    """Returns where one of pydantic's errors is, by its keys, printable and never blank."""
+    """Returns the dotted key of one of pydantic's errors, printable and never blank."""
     return ".".join(one_line(str(part)) for part in problem["loc"])
 
 
 def short(value: Any) -> str:
-    """Returns a value as it stands in YAML, cut where it is long."""
+    """Returns a value as YAML writes it, shortened if it is long."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def one_line(text: str) -> str:
-    """Returns a text as it is, or quoted and escaped where that would not show on one line."""
+    """Returns a text, quoted and escaped unless it shows on one line."""
     return text if text.isprintable() and text.strip() else repr(text)

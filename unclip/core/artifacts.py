@@ -1,8 +1,8 @@
 """Trained networks as folders: the one module that opens weight files.
 
-A folder holds `model.safetensors` and `model.json` (format version, kind, constructor config,
-facts that belong to the weights, hashes of the inputs). Same inputs, same bytes: keys are sorted
-and no time, host or run stands in them. Nothing is pickled.
+A folder contains `model.safetensors` and `model.json` (format version, kind, constructor config,
+facts about the weights, hashes of the inputs). Equal inputs give equal bytes: keys are sorted, and
+no time, host or run is stored. Nothing is pickled.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ DESCRIPTION = "model.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A trained network and what is known of it.
+    """A trained network and its description.
 
     Attributes:
         kind: clip, prior, decoder or judge.
         config: the keyword arguments of the network's constructor.
         weights: its state dict, on the CPU.
-        facts: what a user of the weights must know beside them, for example the embeddings' mean.
-        inputs: hashes of what it was trained on.
+        facts: what users of the weights need to know, for example the embeddings' mean.
+        inputs: hashes of the training inputs.
     """
 
     kind: str
@@ -50,7 +50,7 @@ def file_hash(path: Path) -> str:
 
 
 def weights_hash(folder: Path) -> str:
-    """Returns the hash that names a trained network: SHA-256 of its weight file."""
+    """Returns the SHA-256 of a network's weight file, which identifies the network."""
     return file_hash(folder / WEIGHTS)
 
 
@@ -62,7 +62,7 @@ def write_json(path: Path, content: Any, indent: int = 2) -> None:
 
 
 def write_metrics(path: Path, figures: dict[str, Any]) -> None:
-    """Writes figures, nested or not, with six significant digits: what is behind them is noise."""
+    """Writes metrics, nested or not, with six significant digits; the others are noise."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, dict):
@@ -73,17 +73,15 @@ def write_metrics(path: Path, figures: dict[str, Any]) -> None:
 
 
 def save_artifact(folder: Path, artifact: Artifact) -> None:
-    """Writes the folder of a network, whole or not at all.
+    """Writes the folder of a network, completely or not at all.
 
     Raises:
-        OSError: it can not be written.
+        OSError: it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in artifact.weights.items()
-    }
+    weights = {key: value.detach().cpu().contiguous() for key, value in artifact.weights.items()}
     description = {
         "config": artifact.config,
         "facts": artifact.facts,
@@ -95,13 +93,13 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
         temporary.mkdir()
         try:
             save_file(weights, temporary / WEIGHTS)
-        except SafetensorError as error:  # what a full disk is to it
+        except SafetensorError as error:  # for example a full disk
             raise OSError(f"{temporary / WEIGHTS}: {error}") from None
         write_json(temporary / DESCRIPTION, description)
 
 
 def describe(folder: Path, kind: str) -> Artifact:
-    """Returns what is known of the network in a folder, without its weights.
+    """Returns the description of the network in a folder, without its weights.
 
     Raises:
         UserError: the folder is missing, of another kind or version, or damaged.
@@ -115,10 +113,10 @@ def describe(folder: Path, kind: str) -> Artifact:
 
 
 def load_artifact(folder: Path, kind: str) -> Artifact:
-    """Returns the network in a folder, in float32 also where it is stored in half precision.
+    """Returns the network in a folder, in float32 even if stored in half precision.
 
     Raises:
-        UserError: as `describe`, or the weights are missing or cut short.
+        UserError: as for `describe`, or the weights are missing or damaged.
     """
     from safetensors.torch import load_file
 
@@ -130,15 +128,10 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
 
 
 def build(artifact: Artifact, constructor: type[Network], where: Path) -> Network:
-    """Returns the network of an artifact, frozen and in eval mode.
-
-    Args:
-        artifact: config and weights.
-        constructor: the class of the network.
-        where: the folder that the artifact comes from.
+    """Returns the network of an artifact from folder `where`, frozen and in eval mode.
 
     Raises:
-        UserError: the config does not build this network, or the weights do not fit it.
+        UserError: the config or the weights do not fit the constructor.
     """
     with reading(where, f"train_{artifact.kind}"):
         network = constructor(**artifact.config)

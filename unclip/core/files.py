@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import os
 import shutil
@@ -9,21 +9,18 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what is written there takes its place at the end.
+    """Yields a temporary path whose file or folder replaces `path` at the end.
 
-    A reader meets the old file or folder, or the whole new one. Where the writing fails, the old
-    one stays and nothing else is left.
-
-    Args:
-        path: a file or a folder, there already or not; missing folders above it are made.
+    Readers see the old content or the complete new one. If writing fails, the old content stays and
+    the temporary one is removed. Missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    _remove(temporary)  # left by a process that was killed
+    _remove(temporary)  # from a killed process
     try:
         yield temporary
         if temporary.is_dir():
-            _remove(path)  # no system call puts a folder in place of another
+            _remove(path)  # no system call replaces a folder
         os.replace(temporary, path)
     finally:
         _remove(temporary)

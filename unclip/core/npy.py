@@ -41,7 +41,7 @@ def open_npy(
         mode: "r" for reading, "c" if the copy in memory may be changed.
 
     Raises:
-        UserError: the file is missing, damaged or holds another array.
+        UserError: the file is missing, damaged or contains another array.
     """
     with reading(path, made_by):
         array = np.load(path, mmap_mode=mode)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it takes seconds to import, and to derive a seed none of it is needed
+if TYPE_CHECKING:  # it takes seconds to import
     import torch
-    from torch import Tensor
 
 
 def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
-    """Returns a seed in [0, 2**63) that no other (seed, purpose, index) shares, but by accident.
+    """Returns a seed in [0, 2**63) from SHA-256, different for each (seed, purpose, index).
 
     Args:
         seed: the user's seed.
-        purpose: what the draws are for, for example "decoder noise"; purposes never share draws.
+        purpose: what the draws are for, for example "decoder noise".
         index: the picture or the training step.
     """
     digest = hashlib.sha256(f"{seed}\n{purpose}\n{index}".encode()).digest()
@@ -27,14 +26,3 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, purpose, index))
-
-
-def randn_per_sample(shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
-    """Returns standard normal noise, shape (len(generators), *shape), each row from its generator.
-
-    Row i depends on generator i alone, so the batch in which a picture is painted never changes
-    its noise (as in NVlabs EDM's StackedRandomGenerator).
-    """
-    import torch
-
-    return torch.stack([torch.randn(shape, generator=g) for g in generators])

@@ -174,12 +174,9 @@ class Prepared(Strict):
     def real_pictures(self, captions: Sequence[str]) -> npt.NDArray[np.uint8] | None:
         """Returns the first test picture of each caption, (R, C, H, W); None if one has none."""
         test = self.split("test")
-        found = []
-        for caption in captions:
-            if caption not in self.captions:
-                return None
-            rows = (test.caption_index == self.captions.index(caption)).nonzero()
-            if len(rows) == 0:
-                return None
-            found.append(test.gather(rows[0]).numpy()[0])
-        return np.stack(found)
+        shown = test.caption_index.tolist()
+        try:
+            rows = [shown.index(self.captions.index(caption)) for caption in captions]
+        except ValueError:  # an unknown caption, or one without a test picture
+            return None
+        return test.gather(rows).numpy()

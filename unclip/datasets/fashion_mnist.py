@@ -76,7 +76,7 @@ def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]
 
 
 def _raw(raw_dir: Path) -> Path:
-    """Returns the folder of the files, from torchvision's layout."""
+    """Returns the folder where torchvision keeps the files."""
     return raw_dir / "FashionMNIST" / "raw"
 
 

@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder of them with metadata.jsonl or metadata.csv beside them."""
+"""The user's own pictures: a folder of them with metadata.jsonl or metadata.csv."""
 
 import re
 import sys

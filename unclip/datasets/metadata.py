@@ -60,14 +60,10 @@ def find_metadata(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{where}: no such folder; expected one with pictures; check the name")
     found = [folder / name for name in FILES if (folder / name).is_file()]
-    if not found:
+    if len(found) != 1:
+        has = f"both {FILES[0]} and {FILES[1]}" if found else f"neither {FILES[0]} nor {FILES[1]}"
         raise UserError(
-            f"{where}: has neither {FILES[0]} nor {FILES[1]}; expected a line for each picture "
-            "with its file_name and its text; write one"
-        )
-    if len(found) > 1:
-        raise UserError(
-            f"{where}: has both {FILES[0]} and {FILES[1]}; expected one of them; remove the other"
+            f"{where}: has {has}; expected one of them, with the file_name and text of each picture"
         )
     return found[0]
 

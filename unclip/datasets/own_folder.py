@@ -206,15 +206,15 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
         chosen = np.zeros(total, dtype=np.bool_)
         chosen[order[: round(test_fraction * total)]] = True
     count = int(chosen.sum())
+    where = one_line(str(own.metadata))
     if count < FEWEST_TEST:
         problems.append(
-            f"{one_line(str(own.metadata))}: {count} of {total} pictures are for the test; "
-            f"expected at least {FEWEST_TEST}; {cure}"
+            f"{where}: {count} of {total} pictures are for the test; expected at least "
+            f"{FEWEST_TEST}; {cure}"
         )
     elif count == total:
         problems.append(
-            f"{one_line(str(own.metadata))}: all {total} pictures are for the test; expected most "
-            "of them for training; give these the split train"
+            f"{where}: all {total} pictures are for the test; give most the split train"
         )
     return chosen
 

@@ -5,7 +5,7 @@ the same, nothing is trained again.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -155,10 +155,9 @@ def _write_splits(
                     mine = chunk[rows[part]]
                     files[name, array].write(mine.tobytes())
                     if array == "images":
-                        histograms[name] += _count_values(mine.swapaxes(0, 1))
+                        for counts, values in zip(
+                            histograms[name], mine.swapaxes(0, 1), strict=True
+                        ):
+                            counts += np.bincount(values.ravel(), minlength=256)
             advance(part.stop - start)
     return histograms
-
-
-def _count_values(channels: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
-    return np.stack([np.bincount(values.ravel(), minlength=256) for values in channels])

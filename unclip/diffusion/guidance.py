@@ -3,7 +3,7 @@
     denoise = guided(model, {"image_embeds": image_embeds}, scale)      (x_t, t) -> model_output
     predict = predict_x_start(denoise, diffusion, (low, high))          (x_t, t) -> pred_x_start
 
-Conditions, guidance, prediction type and clipping are closed over here, so samplers know none.
+These close over conditions, guidance, prediction type and clipping, so samplers know none of them.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ Model = Callable[..., Tensor]  # (x_t, t, drop_mask=, **conditions) -> model_out
 def guided(model: Model, conditions: dict[str, Tensor], scale: float) -> Denoise:
     """Returns `denoise(x_t, t)`, the model under classifier-free guidance (Ho & Salimans 2022).
 
-    It gives uncond + scale·(cond − uncond), that is the paper's eq. 6 with w = scale − 1: 0 is
-    unconditional, 1 is plain conditional, more is more faithful and less diverse. Both branches go
-    through one forward of 2B rows, the conditional ones first; where the scale is 0 or 1 one branch
-    is the answer, and one forward of B rows.
+    It computes uncond + scale·(cond − uncond), the paper's eq. 6 with w = scale − 1: 0 is
+    unconditional, 1 is conditional, larger values are more faithful and less diverse. Both branches
+    share one forward pass of 2B rows, the conditional rows first; a scale of 0 or 1 needs only one
+    branch, and B rows.
 
     Args:
         model: called as `model(x_t, t, drop_mask=drop_mask, **conditions)`; drop_mask is (B,) bool,
-            and where it is True the conditions must have no influence.
+            True = the conditions have no influence.
         conditions: the model's keyword arguments, each (B, ...), on the model's device.
-        scale: guidance_scale, no unit.
+        scale: the guidance scale.
     """
     if scale in (0, 1):
 
@@ -46,7 +46,7 @@ def guided(model: Model, conditions: dict[str, Tensor], scale: float) -> Denoise
         model_output = model(
             torch.cat([x_t, x_t]), torch.cat([t, t]), drop_mask=torch.cat([keep, ~keep]), **twice
         )
-        # A large scale magnifies the rounding of a sum made in half precision.
+        # A large scale would magnify rounding in half precision.
         cond, uncond = model_output.to(x_t.dtype).chunk(2)
         return uncond + scale * (cond - uncond)
 
@@ -59,12 +59,12 @@ def predict_x_start(
     """Returns `predict(x_t, t)`, which gives pred_x_start, (B, ...), at a timestep t, an int.
 
     Args:
-        denoise: gives the raw output for (x_t, t), for example from `guided`.
+        denoise: gives the model output for (x_t, t), for example from `guided`.
         diffusion: the process that the network was trained with.
-        x_start_range: (low, high), each broadcastable to (B, ...), for example (C, 1, 1), on the
-            device of x_t: the range of the data, to which pred_x_start is clipped (guidance pushes
-            it out of there). x_t itself is never clipped: it is noise in part and rightly leaves
-            the range. None clips nothing, as for embeddings.
+        x_start_range: (low, high) of the data, each broadcastable to (B, ...), for example
+            (C, 1, 1), on the device of x_t. pred_x_start is clipped to it, because guidance pushes
+            it out of the range; x_t is partly noise and is not. None clips nothing, as for
+            embeddings.
     """
 
     def predict(x_t: Tensor, t: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The diffusion process of a network: how x_t is made, what is predicted about it, and the loss.
+"""The diffusion process of a network: how x_t is made, what the network predicts, and the loss.
 
 With a = alphas_cumprod[t], x_t = sqrt(a)·x_start + sqrt(1 − a)·noise, a network's output means
 
@@ -6,12 +6,12 @@ With a = alphas_cumprod[t], x_t = sqrt(a)·x_start + sqrt(1 − a)·noise, a net
     "x_start"  x_start
     "v"        sqrt(a)·noise − sqrt(1 − a)·x_start      (Salimans & Ho 2022, section 4)
 
-All tensors are (B, ...), all of one shape and on one device; t is (B,) int64 in 0..T−1. Nothing
-here reads a value back from the device, so nothing makes a GPU wait.
+Tensors are (B, ...), of one shape and on one device; t is (B,) int64 in 0..T−1. Nothing here reads
+a value back from the device, so nothing makes a GPU wait.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.diffusion.schedules import NoiseSchedule, make_schedule
+from unclip.diffusion.schedules import make_betas
 
 PREDICTION_TYPES = ("eps", "x_start", "v")
 
@@ -28,16 +28,16 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> model_output
 
 @dataclass(frozen=True)
 class Diffusion:
-    """The forward process that a network is trained with; stored beside its weights.
+    """The forward process that a network is trained with; stored with its weights.
 
     Attributes:
         num_timesteps: T.
-        schedule: name of the noise schedule.
-        schedule_offset: offset of the cosine schedule.
+        schedule: see `make_betas`.
+        schedule_offset: see `make_betas`.
         prediction_type: what the network predicts, one of PREDICTION_TYPES.
 
     Raises:
-        ValueError: the prediction type is not known.
+        ValueError: the prediction type is unknown.
     """
 
     num_timesteps: int
@@ -54,23 +54,22 @@ class Diffusion:
     @classmethod
     def of(cls, params: Any) -> "Diffusion":
         """Returns the process that a section of params.yaml describes."""
-        return cls(
-            params.num_timesteps, params.schedule, params.schedule_offset, params.prediction_type
-        )
+        return cls(**{field.name: getattr(params, field.name) for field in fields(cls)})
 
     @cached_property
-    def noise_schedule(self) -> NoiseSchedule:
-        """The betas."""
-        return make_schedule(self.schedule, self.num_timesteps, self.schedule_offset)
+    def alphas_cumprod(self) -> Tensor:
+        """(T,) float64: the share of the signal's variance that is left at each timestep."""
+        betas = make_betas(self.schedule, self.num_timesteps, self.schedule_offset)
+        return torch.cumprod(1 - betas, dim=0)
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Returns x_t, the data noised to timestep t (Ho et al. 2020, eq. 4), (B, ...)."""
+        """Returns x_t, (B, ...), the data noised to timestep t (Ho et al. 2020, eq. 4)."""
         _check_shapes(x_start, noise, t)
         alpha, sigma = self._alpha_sigma(x_start, t)
         return alpha * x_start + sigma * noise
 
     def target(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Returns what the network should answer to x_t, (B, ...)."""
+        """Returns what the network should predict at x_t, (B, ...)."""
         _check_shapes(x_start, noise, t)
         if self.prediction_type == "eps":
             return noise
@@ -82,15 +81,16 @@ class Diffusion:
     def to_x_start(self, model_output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Returns pred_x_start, (B, ...).
 
-        From "eps" it divides by sqrt(a), so near t = T − 1 it magnifies the network's error and the
-        rounding; it stays finite even where a is 0 and x_t says nothing of x_start.
+        For "eps" it divides by sqrt(a), which near t = T − 1 magnifies the network's error and
+        rounding. The result is finite even for a = 0, where x_t says nothing about x_start.
         """
         _check_shapes(model_output, x_t, t)
         if self.prediction_type == "x_start":
             return model_output
         alpha, sigma = self._alpha_sigma(x_t, t)
         if self.prediction_type == "eps":
-            return (x_t - sigma * model_output) / _divisor(alpha)
+            tiny = torch.finfo(alpha.dtype).tiny ** 0.5  # quotients of ordinary numbers are finite
+            return (x_t - sigma * model_output) / alpha.clamp(min=tiny)
         return alpha * x_t - sigma * model_output
 
     def loss(self, denoise: Denoise, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -108,10 +108,10 @@ class Diffusion:
         return F.mse_loss(model_output.float(), target.float())
 
     def draw_timesteps(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Returns t, (batch_size,) int64 in 0..T−1, each uniform, together spread evenly.
+        """Returns t, (batch_size,) int64 in 0..T−1, each uniform and all evenly spaced.
 
-        One shared offset and equal spacing, so that every batch sees the whole range of noise
-        (Kingma et al. 2021, "Variational Diffusion Models", appendix I.1).
+        A shared random offset and equal spacing give every batch the whole range of noise (Kingma
+        et al. 2021, "Variational Diffusion Models", appendix I.1).
         """
         offset = torch.rand((), generator=generator, dtype=torch.float64)
         spread = (offset + torch.arange(batch_size, dtype=torch.float64) / batch_size) % 1.0
@@ -124,18 +124,13 @@ class Diffusion:
         return alpha[t].view(shape), sigma[t].view(shape)
 
 
-@lru_cache(maxsize=16)  # one entry a process, device and dtype: copied once, gathered ever after
+@lru_cache(maxsize=16)  # copied to the device once for each process and dtype
 def _tables(
     diffusion: Diffusion, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     # Cast before the move: not every device has float64.
-    a = diffusion.noise_schedule.alphas_cumprod
+    a = diffusion.alphas_cumprod
     return a.sqrt().to(dtype).to(device), (1 - a).sqrt().to(dtype).to(device)
-
-
-def _divisor(scale: Tensor) -> Tensor:
-    """Returns the scale kept so far above 0 that a quotient of ordinary numbers is finite."""
-    return scale.clamp(min=torch.finfo(scale.dtype).tiny ** 0.5)
 
 
 def _check_shapes(x: Tensor, other: Tensor, t: Tensor) -> None:

@@ -20,9 +20,9 @@ class Solver:
 
     Attributes:
         sampler: a key of SAMPLERS.
-        steps: how many of the timesteps are visited.
+        steps: how many timesteps are visited.
         eta: share of ancestral noise; used by ddim.
-        guidance: guidance_scale; 1 is off.
+        guidance: the guidance scale; 1 is off.
     """
 
     sampler: str
@@ -31,6 +31,7 @@ class Solver:
     guidance: float
 
 
+@torch.inference_mode()
 def reverse_diffusion(
     model: Model,
     conditions: Mapping[str, Tensor],
@@ -45,44 +46,38 @@ def reverse_diffusion(
 ) -> Iterator[Step]:
     """Yields the steps from noise to B samples; `final` returns the samples.
 
-    Sample i is drawn from generator i alone: the batch in which a picture is painted never changes
-    its noise (as in NVlabs EDM's StackedRandomGenerator).
+    Sample i is drawn only from generator i: its noise never depends on the batch it is painted in
+    (as in NVlabs EDM's StackedRandomGenerator).
 
     Args:
         model: (x_t, t, drop_mask=…, **conditions) -> model_output.
-        conditions: what the model is given, each (B, ...), on the device.
-        generators: B CPU generators; each gives the first noise and all later noise of a sample.
-        shape: of one sample.
+        conditions: the model's conditions, each (B, ...), on the device.
+        generators: B CPU generators; each draws the first noise and all later noise of a sample.
+        shape: the shape of one sample.
         diffusion: the process that the model was trained with.
-        solver: how to go back.
+        solver: how to run it.
         device: where to compute.
-        x_start_range: the predicted x_start is clipped to it; None for embeddings.
-        x_T: (B, *shape) noise to start from, on the device; None starts from the generators'.
+        x_start_range: see `predict_x_start`; None for embeddings.
+        x_T: (B, *shape) noise to start from, on the device; None draws it from the generators.
     """
 
     def draw_noise() -> Tensor:
         return torch.stack([torch.randn(shape, generator=g) for g in generators])
 
-    # Drawn even where it is not used, so that no later noise is what a picture may start from.
+    # Drawn even if x_T replaces it, so that no later noise equals the start of another picture.
     first = draw_noise().to(device)
-    steps = SAMPLERS[solver.sampler](
+    yield from SAMPLERS[solver.sampler](
         _predict(model, conditions, diffusion, solver, x_start_range),
         first if x_T is None else x_T,
-        diffusion.noise_schedule,
+        diffusion.alphas_cumprod,
         sampling_timesteps(diffusion.num_timesteps, solver.steps),
         eta=solver.eta,
         draw_noise=lambda x_t: draw_noise().to(x_t),
     )
-    return _without_gradients(steps)
-
-
-@torch.inference_mode()
-def _without_gradients(steps: Iterator[Step]) -> Iterator[Step]:
-    yield from steps
 
 
 def final(steps: Iterable[Step]) -> Tensor:
-    """Returns what a reverse diffusion ends in: its last pred_x_start, (B, ...)."""
+    """Returns the result of a reverse diffusion, (B, ...): its last pred_x_start."""
     return deque(steps, maxlen=1).pop().pred_x_start
 
 
@@ -99,19 +94,13 @@ def inverse_diffusion(
 ) -> Tensor:
     """Returns the noise x_T, (B, ...), from which `reverse_diffusion` makes x_start again.
 
-    Args:
-        model: as in `reverse_diffusion`, like the next and those not named here.
-        conditions: what the model is given, each (B, ...).
-        x_start: (B, ...) data.
-        diffusion: the process that the model was trained with.
-        solver: how it will be gone back: by ddim with eta 0 to be exact.
-        x_start_range: the predicted x_start is clipped to it.
-        evaluations: of the model a step (see `inversion.invert_ddim`).
+    It does so exactly for ddim with eta 0. Arguments are those of `reverse_diffusion`, with x_start
+    (B, ...), and the evaluations of the model in each step from `invert_ddim`.
     """
     return invert_ddim(
         _predict(model, conditions, diffusion, solver, x_start_range),
         x_start,
-        diffusion.noise_schedule,
+        diffusion.alphas_cumprod,
         sampling_timesteps(diffusion.num_timesteps, solver.steps),
         evaluations=evaluations,
     )
@@ -124,7 +113,5 @@ def _predict(
     solver: Solver,
     x_start_range: tuple[Tensor, Tensor] | None,
 ) -> Predict:
-    """Returns `predict(x_t, t)` of a model under guidance; arguments as in `reverse_diffusion`."""
-    return predict_x_start(
-        guided(model, dict(conditions), solver.guidance), diffusion, x_start_range
-    )
+    denoise = guided(model, dict(conditions), solver.guidance)
+    return predict_x_start(denoise, diffusion, x_start_range)

@@ -1,12 +1,12 @@
 """Samplers: from noise at timesteps[0] to an estimate of x_start, step by step.
 
-Each is a generator that yields a `Step` for each timestep; the last one's pred_x_start is the
-sample. They share one signature, described by `Sampler`. In each, alpha = sqrt(a) and sigma =
-sqrt(1 − a) with a = alphas_cumprod[t]; `_next` marks the timestep stepped to. Coefficients are
-Python floats made from float64, so a step costs no copy to or from the device.
+Each is a generator with the signature of `Sampler` that yields a `Step` for each timestep; the last
+pred_x_start is the sample. In each, alpha = sqrt(a) and sigma = sqrt(1 − a) with a =
+alphas_cumprod[t]; `_next` marks the timestep stepped to. Coefficients are Python floats, so a step
+copies nothing to or from the device.
 
-A new sampler is a function here and an entry in SAMPLERS. Params and the command line take its name
-from there, without the seconds that importing torch takes.
+To add a sampler, write a function and list it in SAMPLERS. Params and the command line read the
+names there without importing torch, which takes seconds.
 """
 
 import math
@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unclip.diffusion.schedules import NoiseSchedule
-
 Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
 DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
 
@@ -27,8 +25,8 @@ class Step(NamedTuple):
     """One visited timestep.
 
     t: the timestep.
-    x_t: (B, ...), where the step starts from.
-    pred_x_start: (B, ...), what is predicted there.
+    x_t: (B, ...), where the step starts.
+    pred_x_start: (B, ...), the prediction there.
     """
 
     t: int
@@ -37,13 +35,13 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
-    """What all samplers accept and yield."""
+    """The signature of all samplers."""
 
     def __call__(
         self,
         predict: Predict,
         x_t: "Tensor",
-        schedule: "NoiseSchedule",
+        alphas_cumprod: "Tensor",
         timesteps: "Tensor",
         *,
         eta: float,
@@ -52,14 +50,14 @@ class Sampler(Protocol):
         """Yields a Step for each of S timesteps; the last pred_x_start is the sample, (B, ...).
 
         Args:
-            predict: gives pred_x_start for (x_t, t) (see guidance.py). x_t is never clipped here;
-                clipping is `predict`'s business.
+            predict: gives pred_x_start for (x_t, t) (see guidance.py), clipped or not; x_t is
+                never clipped.
             x_t: (B, ...) standard normal noise.
-            schedule: the one that the network was trained with.
+            alphas_cumprod: (T,) float64, the process that the network was trained with.
             timesteps: (S,) int64, strictly descending (see `sampling_timesteps`).
-            eta: 0..1, the share of the ancestral noise; only `sample_ddim` uses it, the others are
-                1 and 0 by definition.
-            draw_noise: called once a step but the last, by samplers that add noise.
+            eta: 0..1, the share of the ancestral noise; only `sample_ddim` uses it, since the
+                others are 1 and 0 by definition.
+            draw_noise: called in each step except the last by samplers that add noise.
         """
         ...
 
@@ -67,7 +65,7 @@ class Sampler(Protocol):
 def sample_ddpm(
     predict: Predict,
     x_t: "Tensor",
-    schedule: "NoiseSchedule",
+    alphas_cumprod: "Tensor",
     timesteps: "Tensor",
     *,
     eta: float,
@@ -75,10 +73,10 @@ def sample_ddpm(
 ) -> Iterator[Step]:
     """Yields the steps of ancestral sampling (Ho et al. 2020, algorithm 2, eq. 6 and 7).
 
-    Timesteps are skipped as in Nichol & Dhariwal 2021, section 4: the chain over the visited ones
-    has a beta of its own. The noise has the posterior's standard deviation. See `Sampler`.
+    Timesteps are skipped as in Nichol & Dhariwal 2021, section 4: the chain of the visited ones has
+    its own betas. The noise has the posterior's standard deviation. See `Sampler`.
     """
-    for t, a, a_next in _visited(schedule, timesteps):
+    for t, a, a_next in visited(alphas_cumprod, timesteps):
         pred_x_start = predict(x_t, t)
         yield Step(t, x_t, pred_x_start)
         beta = 1 - a / a_next
@@ -94,7 +92,7 @@ def sample_ddpm(
 def sample_ddim(
     predict: Predict,
     x_t: "Tensor",
-    schedule: "NoiseSchedule",
+    alphas_cumprod: "Tensor",
     timesteps: "Tensor",
     *,
     eta: float,
@@ -102,10 +100,9 @@ def sample_ddim(
 ) -> Iterator[Step]:
     """Yields the steps of DDIM (Song et al. 2021, eq. 12 and 16); eta 1 is `sample_ddpm`.
 
-    The direction pointing to x_t is taken from pred_x_start as `predict` gave it, clipped or not.
-    See `Sampler`.
+    The direction pointing to x_t comes from pred_x_start, clipped or not. See `Sampler`.
     """
-    for t, a, a_next in _visited(schedule, timesteps):
+    for t, a, a_next in visited(alphas_cumprod, timesteps):
         pred_x_start = predict(x_t, t)
         yield Step(t, x_t, pred_x_start)
         pred_eps = (x_t - math.sqrt(a) * pred_x_start) / math.sqrt(1 - a)
@@ -121,7 +118,7 @@ def sample_ddim(
 def sample_dpmpp_2m(
     predict: Predict,
     x_t: "Tensor",
-    schedule: "NoiseSchedule",
+    alphas_cumprod: "Tensor",
     timesteps: "Tensor",
     *,
     eta: float,
@@ -130,10 +127,10 @@ def sample_dpmpp_2m(
     """Yields the steps of DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", algorithm 2).
 
     The solver steps in lambda = log(alpha / sigma), half the log-SNR. The first step, which has no
-    past, and the last, which is infinitely long, are of first order. See `Sampler`.
+    history, and the last, which is infinitely long, are of first order. See `Sampler`.
     """
     previous = None
-    for t, a, a_next in _visited(schedule, timesteps):
+    for t, a, a_next in visited(alphas_cumprod, timesteps):
         pred_x_start = predict(x_t, t)
         yield Step(t, x_t, pred_x_start)
         h = _half_log_snr(a_next) - _half_log_snr(a)
@@ -154,20 +151,19 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def _visited(schedule: "NoiseSchedule", timesteps: "Tensor") -> Iterator[tuple[int, float, float]]:
+def visited(alphas_cumprod: "Tensor", timesteps: "Tensor") -> Iterator[tuple[int, float, float]]:
     """Yields (t, alphas_cumprod[t], alphas_cumprod at the next timestep, or 1 at the last).
 
-    The step after the last timestep would go to a = 1, where every sampler's x_t is its last
-    pred_x_start.
+    A step to a = 1 would end in the last pred_x_start, whatever the sampler.
     """
-    visited = timesteps.tolist()
-    assert len(visited) > 0, "timesteps are empty"
-    assert all(t > following for t, following in pairwise([*visited, -1])), (
-        f"timesteps must descend strictly to 0 or more, got {visited}"
+    ts = timesteps.tolist()
+    assert len(ts) > 0, "timesteps are empty"
+    assert all(t > following for t, following in pairwise([*ts, -1])), (
+        f"timesteps must descend strictly to 0 or more, got {ts}"
     )
-    a = [*schedule.alphas_cumprod[timesteps.cpu()].tolist(), 1.0]
-    for i, t in enumerate(visited):
-        yield t, a[i], a[i + 1]
+    a = [*alphas_cumprod[timesteps.cpu()].tolist(), 1.0]
+    for t, (now, following) in zip(ts, pairwise(a), strict=True):
+        yield t, now, following
 
 
 def _half_log_snr(a: float) -> float:

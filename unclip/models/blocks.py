@@ -1,10 +1,10 @@
-"""The parts of the decoder's UNet: residual block, attention over picture and condition, resizing.
+"""Parts of the decoder's UNet: residual block, attention over picture and condition, resizing.
 
-Sources: Dhariwal and Nichol 2021, "Diffusion Models Beat GANs" (ADM), §3 and appendix; attention
-over text tokens as in Nichol et al. 2022 (GLIDE), §2.3.
+Sources: Dhariwal and Nichol 2021, "Diffusion Models Beat GANs" (ADM), §3 and appendix; Nichol et
+al. 2022 (GLIDE), §2.3, for attention over text tokens.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from unclip.models.transformer import attend
 
 MAX_GROUPS = 32
-MIN_GROUP_SIZE = 4  # a group of one channel would wash out that channel's mean
+MIN_GROUP_SIZE = 4  # a group of one channel would remove that channel's mean
 
 
 class Condition(NamedTuple):
-    """What every block is told beside the picture.
+    """What conditions every block.
 
-    vector: (B, E), time and image embedding, already through its nonlinearity.
+    vector: (B, E), time and image embedding after the nonlinearity.
     tokens: (B, N, token_dim), for attention.
     token_mask: (B, N) bool, True = may be attended; None = all.
     """
@@ -30,7 +30,7 @@ class Condition(NamedTuple):
 
 
 def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """Returns the layer with weight and bias zero, so that its residual branch starts silent."""
+    """Returns the layer with zero weight and bias, so that its residual branch starts at 0."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -38,19 +38,19 @@ def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Returns a GroupNorm of at most 32 equal groups, each of at least 4 channels where it can."""
-    sizes = [g for g in range(1, MAX_GROUPS + 1) if channels % g == 0]
-    groups = max(g for g in sizes if g == 1 or channels // g >= MIN_GROUP_SIZE)
+    """Returns a GroupNorm of at most 32 equal groups, each of at least 4 channels if possible."""
+    most = max(1, min(MAX_GROUPS, channels // MIN_GROUP_SIZE))
+    groups = max(g for g in range(1, most + 1) if channels % g == 0)
     return nn.GroupNorm(groups, channels)
 
 
 class ResBlock(nn.Module):
     """norm, act, conv, norm, condition, act, dropout, zero conv; plus skip (ADM's residual block).
 
-    The tutorial puts one more norm after the last conv; it would undo the zero initialisation, by
+    The tutorial has one more norm after the last conv. It would undo the zero initialisation, with
     which every block starts as its skip, so it is left out. "scale_shift" conditions *after* the
-    norm, GN(h)·(1 + s) + b (ADM's AdaGN, §3.1), for a norm would cancel most of what came before
-    it; "add" adds a projection after the first conv (Ho et al. 2020).
+    norm, GN(h)·(1 + s) + b (ADM's AdaGN, §3.1), because a norm cancels most of a condition added
+    before it; "add" adds a projection after the first conv (Ho et al. 2020).
     """
 
     def __init__(
@@ -71,11 +71,9 @@ class ResBlock(nn.Module):
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Conv2d(in_channels, out_channels, 1)
-        )
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.skip = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """Returns (B, out_channels, H, W) from x (B, in_channels, H, W) and vector (B, E)."""
@@ -90,7 +88,7 @@ class ResBlock(nn.Module):
 
 
 class ImageAttention(nn.Module):
-    """Every pixel looks at all pixels and at the condition tokens, in one softmax (GLIDE, §2.3)."""
+    """Every pixel attends to all pixels and condition tokens, in one softmax (GLIDE, §2.3)."""
 
     def __init__(self, channels: int, *, token_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -114,32 +112,22 @@ class ImageAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block and, where `num_heads` is not None, attention after it."""
+    """A `ResBlock` with options `residual`, followed by attention unless `num_heads` is None."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        vector_dim: int,
         token_dim: int,
         num_heads: int | None,
-        dropout: float,
-        conditioning: str,
+        **residual: Any,
     ) -> None:
         super().__init__()
-        self.residual = ResBlock(
-            in_channels,
-            out_channels,
-            vector_dim=vector_dim,
-            dropout=dropout,
-            conditioning=conditioning,
-        )
-        self.attention = (
-            None
-            if num_heads is None
-            else ImageAttention(out_channels, token_dim=token_dim, num_heads=num_heads)
-        )
+        self.residual = ResBlock(in_channels, out_channels, **residual)
+        self.attention = None
+        if num_heads is not None:
+            self.attention = ImageAttention(out_channels, token_dim=token_dim, num_heads=num_heads)
 
     def forward(self, h: Tensor, condition: Condition) -> Tensor:
         """Returns (B, out_channels, H, W) from h (B, in_channels, H, W)."""
@@ -150,9 +138,9 @@ class Block(nn.Module):
 def downsample_layer(channels: int, how: str) -> nn.Module:
     """Returns the layer that halves height and width: a strided conv, or average pooling."""
     assert how in ("conv", "pool"), how
-    return (
-        nn.Conv2d(channels, channels, 3, stride=2, padding=1) if how == "conv" else nn.AvgPool2d(2)
-    )
+    if how == "pool":
+        return nn.AvgPool2d(2)
+    return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
 def upsample_layer(channels: int) -> nn.Module:
@@ -162,16 +150,20 @@ def upsample_layer(channels: int) -> nn.Module:
     )
 
 
-class DownLevel(nn.Module):
-    """The blocks of one resolution on the way down, then what halves it (None at the bottom)."""
+class Level(nn.Module):
+    """The blocks of one resolution, then the layer that changes it (None at the end)."""
 
     def __init__(self, blocks: list[Block], resize: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.resize = resize
 
+
+class DownLevel(Level):
+    """A level on the way down."""
+
     def forward(self, h: Tensor, condition: Condition, skips: list[Tensor]) -> Tensor:
-        """Returns what the next level starts from; appends every output to `skips`."""
+        """Returns the next level's input and appends every output to `skips`."""
         for block in self.blocks:
             h = block(h, condition)
             skips.append(h)
@@ -181,16 +173,11 @@ class DownLevel(nn.Module):
         return h
 
 
-class UpLevel(nn.Module):
-    """The blocks of one resolution on the way up, then what doubles it (None at the top)."""
-
-    def __init__(self, blocks: list[Block], resize: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.resize = resize
+class UpLevel(Level):
+    """A level on the way up."""
 
     def forward(self, h: Tensor, condition: Condition, skips: list[Tensor]) -> Tensor:
-        """Returns what the next level starts from; each block takes one tensor off `skips`."""
+        """Returns the next level's input; each block takes one tensor off `skips`."""
         for block in self.blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), condition)
         return h if self.resize is None else self.resize(h)

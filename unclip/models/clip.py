@@ -1,7 +1,7 @@
-"""CLIP: a picture tower and a text tower that meet in one embedding space.
+"""CLIP: a picture tower and a text tower with a shared embedding space.
 
-Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
-Supervision" (§2.4–2.5), at a small size.
+Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision"
+(§2.4–2.5), at a small size.
 """
 
 import math
@@ -17,10 +17,10 @@ MAX_LOG_SCALE = math.log(100.0)
 
 
 class VisionTransformer(nn.Module):
-    """Pictures to one feature vector each (Dosovitskiy et al. 2021).
+    """Turns each picture into a feature vector (Dosovitskiy et al. 2021).
 
-    The features are the mean over patches instead of a class token, which small ViTs learn faster
-    (Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k").
+    The features are the mean over patches, which small ViTs learn faster than a class token (Beyer
+    et al. 2022, "Better plain ViT baselines for ImageNet-1k").
     """
 
     def __init__(
@@ -53,22 +53,18 @@ class VisionTransformer(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Embeds pictures and texts so that the dot product of a pair says how well they fit.
+    """Embeds pictures and texts so that the dot product of a pair says how well they match.
 
     Args:
         image_size: height and width, in pixels.
         in_channels: channels of a picture.
         patch_size: side of a patch, in pixels; must divide image_size.
         embed_dim: width D of the shared space.
-        vision_dim: width of the picture tower; so with depth (blocks) and heads.
-        vision_depth: see vision_dim.
-        vision_heads: see vision_dim.
-        text_dim: width of the text tower; so with depth (blocks) and heads.
-        text_depth: see text_dim.
-        text_heads: see text_dim.
+        vision_dim, vision_depth, vision_heads: width, blocks and heads of the picture tower.
+        text_dim, text_depth, text_heads: width, blocks and heads of the text tower.
         vocab_size: number of token ids.
-        text_length: the longest text, in tokens.
-        dropout: probability, in training only.
+        text_length: the most tokens of a text.
+        dropout: probability, only in training.
     """
 
     def __init__(
@@ -113,43 +109,34 @@ class CLIP(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """What cosines are multiplied by, exp(logit_scale), at most 100 (§2.5); a scalar."""
+        """The factor of the cosines, exp(logit_scale), at most 100 (§2.5); a scalar."""
         return self.logit_scale.clamp(max=MAX_LOG_SCALE).exp()
 
-    def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
-        """Returns image embeddings (B, D) float32, of unit norm unless told otherwise.
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Returns unit embeddings (B, D) float32 of normalised images (B, C, H, W)."""
+        return F.normalize(self.image_projection(self.vision(images)).float(), dim=-1)
 
-        Args:
-            images: (B, C, H, W), normalised.
-            normalize: False gives the bare projection.
-        """
-        embeds = self.image_projection(self.vision(images)).float()
-        return F.normalize(embeds, dim=-1) if normalize else embeds
-
-    def encode_text(
-        self, text_tokens: Tensor, text_mask: Tensor, normalize: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Returns text embeddings (B, D) and text encodings (B, L, text_dim), both float32.
+    def encode_text(self, text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns unit embeddings (B, D) and encodings (B, L, text_dim) of texts, both float32.
 
         The embedding is the projected encoding of the end token; encodings of padding are zero.
 
         Args:
             text_tokens: (B, L) int64, L <= text_length.
-            text_mask: (B, L) bool, True = real token, the end token being the last of them.
-            normalize: False leaves the embeddings at the norm of the projection.
+            text_mask: (B, L) bool, True = real token; the last one is the end token.
         """
         encodings = self.text(text_tokens, text_mask)
         embeds = self.text_projection(take_last(encodings, text_mask)).float()
-        return F.normalize(embeds, dim=-1) if normalize else embeds, encodings.float()
+        return F.normalize(embeds, dim=-1), encodings.float()
 
     def forward(
         self, images: Tensor, text_tokens: Tensor, text_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns image embeddings (B, D), text embeddings (K, D) and the scale of their cosines.
+        """Returns image embeddings (B, D), text embeddings (K, D) and the factor of their cosines.
 
         K need not be B: the text tower runs once for each distinct caption.
         """
-        with torch.no_grad():  # in place: a clamped copy has no gradient, and could not come back
+        with torch.no_grad():  # in place: beyond the limit a clamped copy would get no gradient
             self.logit_scale.clamp_(max=MAX_LOG_SCALE)
         text_embeds, _ = self.encode_text(text_tokens, text_mask)
         return self.encode_image(images), text_embeds, self.logit_scale.exp()
@@ -158,30 +145,28 @@ class CLIP(nn.Module):
 def contrastive_loss(
     image_embeds: Tensor, text_embeds: Tensor, is_own: Tensor, scale: Tensor | float
 ) -> Tensor:
-    """Returns the symmetric contrastive loss over distinct captions, less its floor; 0 is perfect.
+    """Returns the symmetric contrastive loss over distinct captions; its minimum is 0.
 
-    Picture → text is cross-entropy over the K captions against a target that is uniform over the
-    picture's own, averaged over pictures. Text → picture is the same over the B pictures, averaged
-    over captions so that no caption weighs more for being frequent. The floor is the entropy of
-    those targets. With one picture a caption this is the loss of Radford et al. 2021, figure 3.
+    Picture → text is the cross-entropy over the K captions with a target uniform over the picture's
+    own captions, averaged over pictures. Text → picture is the same over the B pictures, averaged
+    over captions, so that frequent captions do not weigh more. The entropy of these targets, the
+    minimum, is subtracted. With one picture for each caption this is the loss of Radford et al.
+    2021, figure 3.
 
     Args:
         image_embeds: (B, D), unit norm.
         text_embeds: (K, D), unit norm, one row for each distinct caption.
-        is_own: (B, K) bool, whether a caption says what is in a picture. A picture or a caption
-            without any makes the loss NaN.
-        scale: what cosines are multiplied by, `logit_scale.exp()`.
+        is_own: (B, K) bool, whether a caption describes a picture. A picture without a caption, or
+            the reverse, makes the loss NaN.
+        scale: the factor of the cosines, `logit_scale.exp()`.
     """
     assert is_own.shape == (len(image_embeds), len(text_embeds)), is_own.shape
-    # Cosines in bf16 are off by up to 0.004, which a scale of 100 makes 0.4 in the logits.
+    # Cosines in bf16 are off by up to 0.004, which a scale of 100 turns into 0.4 in the logits.
     with torch.autocast(image_embeds.device.type, enabled=False):
         logits = scale * image_embeds.float() @ text_embeds.float().T  # (B, K)
-        directions = ((logits, is_own), (logits.T, is_own.T))
-        losses = [_cross_entropy_less_its_floor(*direction) for direction in directions]
+        losses = []
+        for rows, targets in ((logits, is_own), (logits.T, is_own.T)):
+            counts = targets.sum(dim=1)
+            entropy = counts.log().mean()
+            losses.append(F.cross_entropy(rows, targets / counts[:, None]) - entropy)
         return torch.stack(losses).mean()
-
-
-def _cross_entropy_less_its_floor(logits: Tensor, is_own: Tensor) -> Tensor:
-    """Returns the mean over rows, of (N, M) both, against targets uniform over a row's own."""
-    counts = is_own.sum(dim=1)  # (N,)
-    return F.cross_entropy(logits, is_own / counts[:, None]) - counts.log().mean()

@@ -1,4 +1,4 @@
-"""The judge: a classifier that knows nothing of CLIP or diffusion and says what was painted."""
+"""The judge: a classifier, independent of CLIP and diffusion, that says what was painted."""
 
 import itertools
 
@@ -34,7 +34,7 @@ class Judge(nn.Module):
         image_size: height and width of a picture, in pixels.
         in_channels: channels of a picture.
         num_values: the number of values of each attribute.
-        channels: width of the first stage; the third has 4·channels, which are the features.
+        channels: width of the first stage; the third has 4·channels, the features.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Judge(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(widths[-1], count) for count in num_values)
 
     def features(self, images: Tensor) -> Tensor:
-        """Returns the features (B, 4·channels) that the heads read, all of them >= 0."""
+        """Returns the features (B, 4·channels), all >= 0, that the heads read."""
         assert images.shape[-1] == self.image_size, (images.shape, self.image_size)
         return self.stages(images).mean(dim=(2, 3))
 

@@ -20,16 +20,14 @@ class Prior(nn.Module):
     """Denoises image embeddings, given a caption's encodings and embedding.
 
     Positions are learned: one for each text index and one for each of the four tokens after the
-    text, so cutting off common padding moves nothing.
+    text, so trimming common padding changes nothing.
 
     Args:
         embed_dim: width D of CLIP's space.
         text_dim: width of the text encodings.
-        text_length: the longest text, in tokens.
-        dim: width of the transformer; so with depth (blocks) and num_heads.
-        depth: see dim.
-        num_heads: see dim.
-        dropout: probability, in training only.
+        text_length: the most tokens of a text.
+        dim, depth, num_heads: width, blocks and heads of the transformer.
+        dropout: probability, only in training.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class Prior(nn.Module):
         self.out = nn.Linear(dim, embed_dim)
         for vectors in self.parameters(recurse=False):
             nn.init.normal_(vectors, std=0.02)
-        # At first the prediction is zero, which is the mean of standardised embeddings.
+        # The first prediction is zero, the mean of standardised embeddings.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -72,18 +70,18 @@ class Prior(nn.Module):
         drop_mask: Tensor,
         caption_index: Tensor | None = None,
     ) -> Tensor:
-        """Returns the model output (B, D), in the dtype of x_t, read off the learned query.
+        """Returns the model output (B, D), in the dtype of x_t, from the learned query's token.
 
         Args:
-            x_t: (B, D), noised image embeddings, of about unit variance an entry.
+            x_t: (B, D), noised image embeddings whose entries have about unit variance.
             t: (B,) int64.
             text_encodings: (K, L, text_dim), L <= text_length.
             text_embeds: (K, D), unit norm.
             text_mask: (K, L) bool, True = real token; token 0 is always real.
-            drop_mask: (B,) bool, True = the caption (encodings and embedding) is replaced by
-                learned nulls; the noised embedding stays.
-            caption_index: (B,) int64, the caption of each row; None: K is B and row i has caption
-                i. Captions that many rows share are computed once.
+            drop_mask: (B,) bool, True = learned nulls replace the caption (encodings and
+                embedding).
+            caption_index: (B,) int64, the caption of each row, so that shared captions are
+                computed once; None means that K is B and row i has caption i.
         """
         memory = self.read(text_encodings, text_embeds, text_mask)
         if caption_index is None:
@@ -91,10 +89,10 @@ class Prior(nn.Module):
         return self.denoise(x_t, t, memory, caption_index, drop_mask)
 
     def read(self, text_encodings: Tensor, text_embeds: Tensor, text_mask: Tensor) -> "Memory":
-        """Returns what K captions leave in the transformer, and after them the dropped caption.
+        """Returns the transformer's memory of K captions and, last, of the dropped caption.
 
-        The captions stand before everything else and the transformer is causal, so neither x_t nor
-        t can change it: a whole reverse diffusion needs it once.
+        Captions come first and the transformer is causal, so the memory does not depend on x_t or
+        t: a whole reverse diffusion needs it only once.
         """
         assert text_mask.shape == text_encodings.shape[:2], (
             f"text_mask {tuple(text_mask.shape)}, encodings {tuple(text_encodings.shape)}"
@@ -107,28 +105,18 @@ class Prior(nn.Module):
             is_null,
             self.null_encoding,
         )  # (K + 1, L, dim), (K + 1, L)
-        # Unit norm to unit variance an entry, so that no token starts fainter than the others.
+        # From unit norm to entries of unit variance, so that no token starts smaller than others.
         embed = self.text_embed_in(text_embeds * self.embed_dim**0.5)  # (K, dim)
         embed = torch.cat([embed, self.null_text_embed[None].to(embed.dtype)])  # (K + 1, dim)
-        tokens = torch.cat(
-            [
-                text + self.text_positions[:length],
-                (embed + self.special_positions[0])[:, None],
-            ],
-            dim=1,
-        )  # (K + 1, L + 1, dim)
+        embed = (embed + self.special_positions[0])[:, None]  # (K + 1, 1, dim)
+        tokens = torch.cat([text + self.text_positions[:length], embed], dim=1)
         mask = F.pad(mask, (0, 1), value=True)
         return Memory(self.transformer.read(tokens, attention_mask(mask, causal=True)), mask)
 
     def denoise(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        memory: "Memory",
-        caption_index: Tensor,
-        drop_mask: Tensor,
+        self, x_t: Tensor, t: Tensor, memory: "Memory", caption_index: Tensor, drop_mask: Tensor
     ) -> Tensor:
-        """Returns the model output (B, D); arguments as in `forward`, the captions as `read`."""
+        """Returns the model output (B, D) as `forward` does, with captions from `read`."""
         assert x_t.shape == (len(t), self.embed_dim), (x_t.shape, t.shape)
         rows = torch.where(drop_mask, len(memory.mask) - 1, caption_index)  # (B,)
         timestep = self.timestep_in(t)
@@ -144,7 +132,7 @@ class Prior(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What the transformer keeps of K captions and, in the last row, of a dropped one.
+    """What the transformer keeps of K captions and, in the last row, of the dropped caption.
 
     keys_values: of each block, each (K + 1, L + 1, dim).
     mask: (K + 1, L + 1) bool, True = may be attended.

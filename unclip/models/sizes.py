@@ -1,20 +1,20 @@
-"""Which sizes networks can have, for them and for who asks before any work: no torch in here."""
+"""Sizes that networks can have. It imports no torch, so that params are validated quickly."""
 
-MOST_FEATURES = 128  # the Fréchet distance needs more pictures than features, many times more
+MOST_FEATURES = 128  # the Fréchet distance needs many times more pictures than features
 
 
 def num_features(channels: int) -> int:
-    """Returns how many features a judge has whose first stage is so wide."""
+    """Returns the number of features of a judge whose first stage has `channels`."""
     return 4 * channels
 
 
 def size_divisor(patch_size: int, num_levels: int) -> int:
-    """Returns what the side of a picture must be a multiple of."""
+    """Returns the number that the side of a picture must be a multiple of."""
     return patch_size * 2 ** (num_levels - 1)
 
 
 def level_resolutions(image_size: int, patch_size: int, num_levels: int) -> list[int]:
-    """Returns the pixels of each level's feature map, the finest first."""
+    """Returns the side of each level's feature map, the finest first."""
     divisor = size_divisor(patch_size, num_levels)
     assert image_size % divisor == 0, f"image_size {image_size}, a multiple of {divisor}"
     return [image_size // patch_size // 2**i for i in range(num_levels)]

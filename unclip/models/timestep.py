@@ -5,17 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-NUM_FREQUENCIES = 64  # more than enough to tell neighbouring steps apart, at any model width
+NUM_FREQUENCIES = 64  # enough to tell neighbouring steps apart at any model width
 MAX_PERIOD = 10_000.0
 
 
 def sinusoids(t: Tensor) -> Tensor:
-    """Returns cos and sin of t at geometrically spaced frequencies, (B, 128) float32.
+    """Returns cos and sin of timesteps t (B,) at 64 frequencies, (B, 128) float32.
 
-    Args:
-        t: (B,) timesteps; periods go from 2π to nearly 2π·10,000 steps.
-
-    Source: Vaswani et al. 2017, §3.5, with t in place of the position (Ho et al. 2020, §4).
+    Periods are spaced geometrically from 2π to nearly 2π·10,000 steps (Vaswani et al. 2017, §3.5,
+    with t in place of the position, as in Ho et al. 2020, §4).
     """
     steps = torch.arange(NUM_FREQUENCIES, dtype=torch.float32, device=t.device)
     frequencies = torch.exp(-math.log(MAX_PERIOD) * steps / NUM_FREQUENCIES)

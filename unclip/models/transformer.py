@@ -1,4 +1,4 @@
-"""The pre-LN transformer of CLIP, the prior and the caption encoder, and the encoder of text.
+"""The pre-LN transformer of CLIP, the prior and the caption encoder, and the text encoder.
 
 Sources: Vaswani et al. 2017, "Attention Is All You Need" (§3.2); pre-LN as in Radford et al. 2019
 (GPT-2), with the initialisation of CLIP (Radford et al. 2021).
@@ -10,23 +10,20 @@ from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, L, dim)
 
-# With no more keys than this attention is two matrix products and a softmax: on a CPU in bf16 that
-# takes about half the time of torch's fused kernel, forward and backward, and on a GPU the backward
-# of the fused kernels may add up in another order every time. With more, memory decides.
+# Up to this many keys, attention is two matrix products and a softmax: on a CPU in bf16 that takes
+# about half the time of torch's fused kernel, forward and backward, and on a GPU the backward pass
+# of the fused kernels is not deterministic. With more keys, memory matters more.
 MOST_KEYS_OF_PRODUCTS = 512
-MLP_RATIO = 4  # hidden width of the MLP over the width of the block, as in every paper above
+MLP_RATIO = 4  # hidden width of the MLP relative to the block's, as in every paper above
 
 
 def attention_mask(key_mask: Tensor, *, causal: bool) -> Tensor:
-    """Returns the mask of who may look at whom, True = may, ready to broadcast over heads.
+    """Returns the mask of attention, True = may attend: (B, 1, 1, L), or (B, 1, L, L) if causal.
 
     Args:
-        key_mask: (B, L) bool, True = a real token; padding is never looked at.
-        causal: whether a token looks only at itself and at what stands before it.
-
-    Returns:
-        (B, 1, 1, L), or (B, 1, L, L) when causal. Position 0 must be real wherever it is causal:
-        a row that may look at nothing would be NaN.
+        key_mask: (B, L) bool, True = real token; padding is never attended to.
+        causal: whether a token attends only to itself and earlier tokens. Then token 0 must be
+            real: a row without any key would be NaN.
     """
     mask = key_mask[:, None, None, :]
     if causal:
@@ -45,36 +42,28 @@ def attend(
         keys: (B, Lk, C).
         values: (B, Lk, C).
         num_heads: must divide C.
-        mask: bool, broadcastable to (B, num_heads, Lq, Lk), True = look; None = look everywhere.
+        mask: bool, broadcastable to (B, num_heads, Lq, Lk), True = attend; None = attend to all.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (queries, keys, values))
     with torch.autocast(q.device.type, enabled=False):
         if k.shape[2] <= MOST_KEYS_OF_PRODUCTS:
-            out = _attend_by_products(q, k, v, mask)
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, num_heads, Lq, Lk)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, float("-inf"))
+            out = scores.softmax(dim=-1) @ v
         else:
-            if (
-                q.device.type == "cpu"
-            ):  # in bf16 the backward of the fused kernel is 3 to 9 times slower there
+            if q.device.type == "cpu":  # its fused backward pass is 3 to 9 times slower in bf16
                 q, k, v = q.float(), k.float(), v.float()
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return out.transpose(1, 2).flatten(2)
-
-
-def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns what scaled_dot_product_attention does, (B, num_heads, Lq, C / num_heads)."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, num_heads, Lq, Lk)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ v
+    return out.transpose(1, 2).flatten(2)  # (B, Lq, C)
 
 
 class TransformerBlock(nn.Module):
-    """h + attention(LN(h)), then h + MLP(LN(h)); dropout on both branches before they are added."""
+    """h + attention(LN(h)), then h + MLP(LN(h)), with dropout on both branches."""
 
     def __init__(self, *, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"num_heads: {num_heads} does not divide the width {dim}")
+        assert dim % num_heads == 0, f"{num_heads} heads for a width of {dim}"
         self.num_heads = num_heads
         self.attn_norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -91,8 +80,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             h: (B, L, dim).
-            mask: as `attention_mask` makes it, over the past tokens and these.
-            past: keys and values of P tokens before these, each (B, P, dim).
+            mask: from `attention_mask`, over the P past tokens and these.
+            past: keys and values of P earlier tokens, each (B, P, dim).
         """
         q, k, v = self.qkv(self.attn_norm(h)).chunk(3, dim=-1)  # 3 × (B, L, dim)
         keys, values = k, v
@@ -116,7 +105,7 @@ class Transformer(nn.Module):
         self._init_weights(dim, depth)
 
     def _init_weights(self, dim: int, depth: int) -> None:
-        """Scales what is added to the residual stream by 1/sqrt(2 depth), so that depth adds up."""
+        """Scales what is added to the residual stream by 1/sqrt(2 depth), as in GPT-2."""
         for name, parameter in self.blocks.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -130,22 +119,22 @@ class Transformer(nn.Module):
     def forward(
         self, h: Tensor, mask: Tensor | None = None, past: list[KeysValues] | None = None
     ) -> Tensor:
-        """Returns (B, L, dim), each token normalised, from tokens (B, L, dim).
+        """Returns normalised tokens (B, L, dim).
 
         Args:
             h: (B, L, dim).
-            mask: as `attention_mask` makes it; with a past, over its tokens and these.
-            past: what `read` gave for the P tokens that stand before these.
+            mask: from `attention_mask`, over the past tokens, if any, and these.
+            past: from `read` for the earlier tokens.
         """
         for i, block in enumerate(self.blocks):
             h, _ = block(h, mask, None if past is None else past[i])
         return self.norm(h)
 
     def read(self, h: Tensor, mask: Tensor | None) -> list[KeysValues]:
-        """Returns each block's keys and values of tokens (B, L, dim), for `forward` to go on from.
+        """Returns each block's keys and values of tokens (B, L, dim), the past for `forward`.
 
-        With a causal mask that gives what one pass over all tokens gives, and tokens that come
-        back again and again are computed once.
+        With a causal mask the result equals one pass over all tokens, but repeated tokens are
+        computed only once.
         """
         read = []
         for block in self.blocks:
@@ -155,19 +144,16 @@ class Transformer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Tokens to one encoding each (Radford et al. 2021, §2.4, where it is causal).
+    """Encodes each token (Radford et al. 2021, §2.4, where it is causal).
 
-    Positions are learned and belong to the token's index, so cutting off common padding changes
-    nothing but the time it takes.
+    Positions are learned for each index, so trimming common padding changes nothing but the time.
 
     Args:
         vocab_size: number of token ids.
-        text_length: the longest text, in tokens.
-        dim: width.
-        depth: number of blocks.
-        num_heads: must divide dim.
-        dropout: probability, in training only.
-        causal: whether a token sees only what stands before it.
+        text_length: the most tokens of a text.
+        dim, depth, num_heads: width, blocks and heads; num_heads must divide dim.
+        dropout: probability, only in training.
+        causal: whether a token attends only to itself and earlier tokens.
     """
 
     def __init__(
@@ -190,7 +176,7 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.positions, std=0.01)
 
     def forward(self, text_tokens: Tensor, text_mask: Tensor) -> Tensor:
-        """Returns text encodings (B, L, dim): layer-normed, and zero where there is padding.
+        """Returns text encodings (B, L, dim), layer-normed, and zero for padding.
 
         Args:
             text_tokens: (B, L) int64, L <= text_length.
@@ -205,10 +191,7 @@ class TextEncoder(nn.Module):
 
 
 def take_last(encodings: Tensor, text_mask: Tensor) -> Tensor:
-    """Returns the encoding of each text's end token, (B, dim), from (B, L, dim) and (B, L).
-
-    The end token is the last real one; real tokens stand before all padding.
-    """
+    """Returns the encoding of each text's last real token, (B, dim); inputs (B, L, dim), (B, L)."""
     last = text_mask.sum(dim=1) - 1
     return encodings[torch.arange(len(last), device=last.device), last]
 
@@ -216,12 +199,12 @@ def take_last(encodings: Tensor, text_mask: Tensor) -> Tensor:
 def drop_text(
     encodings: Tensor, text_mask: Tensor, drop_mask: Tensor, null: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns (encodings, mask) in which each dropped text is one null token at position 0.
+    """Returns (encodings, mask) where a single null token replaces each dropped text.
 
     Args:
         encodings: (B, L, dim).
         text_mask: (B, L) bool, True = real token.
-        drop_mask: (B,) bool, True = replace the text.
+        drop_mask: (B,) bool, True = drop the text.
         null: (dim,), learned.
     """
     first = torch.arange(text_mask.shape[1], device=text_mask.device) == 0  # (L,)

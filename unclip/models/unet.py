@@ -1,7 +1,7 @@
 """The diffusion decoder's network: a UNet conditioned on a CLIP image embedding.
 
 Sources: Ramesh et al. 2022 (unCLIP), §2.1: the image embedding is added to the timestep embedding
-and becomes four extra tokens of context; Dhariwal and Nichol 2021 (ADM) for the UNet itself.
+and projected to four extra context tokens; Dhariwal and Nichol 2021 (ADM) for the UNet itself.
 """
 
 import functools
@@ -25,14 +25,14 @@ from unclip.models.sizes import level_resolutions
 from unclip.models.timestep import TimestepEmbedding
 from unclip.models.transformer import TextEncoder, drop_text
 
-Level = tuple[int, int | None]  # channels, and the heads of its attention if it has any
+Level = tuple[int, int | None]  # channels, and attention heads or None
 
 
 class Conditioner(nn.Module):
-    """Timestep, image embedding and, if there is an encoder for it, caption → `Condition`.
+    """Timestep, image embedding and, with a caption encoder, caption → `Condition`.
 
-    unCLIP's tokens are Linear(D, N·D) of the whole embedding. (Linear(1, N) on each entry, as in
-    the tutorial, gives N tokens that are multiples of one another.)
+    unCLIP's tokens are Linear(D, N·D) of the whole embedding. Linear(1, N) on each entry, as in the
+    tutorial, would give N tokens that are multiples of one another.
     """
 
     def __init__(
@@ -65,16 +65,15 @@ class Conditioner(nn.Module):
         text_drop_mask: Tensor,
     ) -> Condition:
         """Returns the condition; arguments as in `UNet.forward`."""
-        # Unit norm to unit variance an entry, as layers expect their inputs.
+        # From unit norm to entries of unit variance, as layers expect.
         embeds = image_embeds * self.embed_dim**0.5
         embeds = torch.where(drop_mask[:, None], self.null_image_embed, embeds)  # (B, D)
         vector = F.silu(self.timestep_in(t) + self.embed_to_vector(embeds))  # (B, E)
         tokens = self.embed_to_tokens(embeds).unflatten(1, (-1, self.embed_dim))  # (B, N, D)
         if self.caption_encoder is None:
             return Condition(vector, tokens, None)
-        needed = "a UNet with a caption encoder needs text_tokens and text_mask"
-        assert text_tokens is not None, needed
-        assert text_mask is not None, needed
+        assert text_tokens is not None, "a caption encoder needs text_tokens"
+        assert text_mask is not None, "a caption encoder needs text_mask"
         encodings = self.caption_to_tokens(self.caption_encoder(text_tokens, text_mask))
         encodings, text_mask = drop_text(encodings, text_mask, text_drop_mask, self.null_caption)
         token_mask = F.pad(text_mask, (tokens.shape[1], 0), value=True)  # (B, N + L)
@@ -90,22 +89,21 @@ class UNet(nn.Module):
     Args:
         image_size: height and width of a picture, in pixels.
         in_channels: channels of a picture.
-        patch_size: 1, or the side of the patches that a strided conv makes one pixel of at the
-            entrance, and that a pixel shuffle spreads out again at the exit.
+        patch_size: the side of the patches that a strided conv turns into one pixel at the input,
+            and a pixel shuffle turns back at the output; 1 for none.
         model_channels: channels of the first level.
-        channel_mult: one multiple of model_channels for each level.
-        num_res_blocks: residual blocks a level.
-        attn_resolutions: the levels with attention, by their pixels; the bottleneck always has it.
+        channel_mult: a multiple of model_channels for each level.
+        num_res_blocks: residual blocks in each level.
+        attn_resolutions: the sides of the levels with attention; the bottleneck always has it.
         head_channels: width of an attention head; must divide the channels wherever it is used.
-        dropout: probability, in training only.
+        dropout: probability, only in training.
         embed_dim: width D of the image embedding.
-        num_image_tokens: tokens made of the image embedding.
+        num_image_tokens: tokens from the image embedding.
         downsample: "conv" or "pool".
         conditioning: "scale_shift" or "add".
-        caption_depth: blocks of the caption encoder; 0 = there is none.
-        caption_dim: width of the caption encoder.
+        caption_depth, caption_dim: blocks and width of the caption encoder; depth 0 for none.
         vocab_size: number of its token ids.
-        text_length: its longest caption, in tokens.
+        text_length: the most tokens of a caption.
     """
 
     def __init__(
@@ -195,14 +193,14 @@ class UNet(nn.Module):
         """Returns the model output (B, C, H, W), in the dtype of x_t.
 
         Args:
-            x_t: (B, C, H, W), noised pictures, of about unit variance.
+            x_t: (B, C, H, W), noised pictures of about unit variance.
             t: (B,) int64.
             image_embeds: (B, D), unit norm.
-            drop_mask: (B,) bool, True = the image embedding is replaced by a learned null.
-            text_tokens: (B, L) int64; needed, like text_mask, where there is a caption encoder.
+            drop_mask: (B,) bool, True = a learned null replaces the image embedding.
+            text_tokens: (B, L) int64; required, like text_mask, by a caption encoder.
             text_mask: (B, L) bool, True = real token; token 0 is always real.
-            text_drop_mask: (B,) bool, True = the caption is replaced by a learned null; None drops
-                it where the image embedding is dropped, as guidance does.
+            text_drop_mask: (B,) bool, True = a learned null replaces the caption; None is
+                drop_mask, as in guidance.
         """
         if text_drop_mask is None:
             text_drop_mask = drop_mask
@@ -224,7 +222,7 @@ class UNet(nn.Module):
 def _way_down(
     new_block: Callable[..., Block], levels: list[Level], num_res_blocks: int, downsample: str
 ) -> tuple[nn.ModuleList, list[int]]:
-    """Returns the levels on the way down, and the channels of each skip that they leave behind."""
+    """Returns the levels on the way down and the channels of their skips."""
     down, width = nn.ModuleList(), levels[0][0]
     skip_widths = [width]  # the stem's
     for i, (out_width, num_heads) in enumerate(levels):
@@ -233,8 +231,7 @@ def _way_down(
             blocks.append(new_block(width, out_width, num_heads=num_heads))
             width = out_width
         is_last = i == len(levels) - 1
-        resize = None if is_last else downsample_layer(width, downsample)
-        down.append(DownLevel(blocks, resize))
+        down.append(DownLevel(blocks, None if is_last else downsample_layer(width, downsample)))
         skip_widths += [width] * (num_res_blocks + (not is_last))
     return down, skip_widths
 
@@ -245,7 +242,7 @@ def _way_up(
     num_res_blocks: int,
     skip_widths: list[int],
 ) -> nn.ModuleList:
-    """Returns the levels on the way up, whose blocks take the skips, the last one first."""
+    """Returns the levels on the way up, whose blocks take the skips from the last to the first."""
     up, width, skips = nn.ModuleList(), levels[-1][0], list(skip_widths)
     for i, (out_width, num_heads) in reversed(list(enumerate(levels))):
         blocks = []

@@ -1,11 +1,11 @@
-"""What must fit together between values of params.yaml, asked before any work."""
+"""Checks that values of params.yaml fit together, before any work."""
 
 from unclip.models.sizes import MOST_FEATURES, level_resolutions, num_features, size_divisor
 from unclip.params.sections import PaintingParams, Params, TrainingParams
 
 
 def problems_of(params: Params | PaintingParams) -> list[str]:
-    """Returns what does not fit together, a line each that begins with a key."""
+    """Returns a line, which begins with a key, for each problem."""
     if isinstance(params, PaintingParams):
         return _of_steps(params)
     checks = (_of_training, _of_dimensions, _of_attention, _of_steps, _of_requests)
@@ -13,7 +13,6 @@ def problems_of(params: Params | PaintingParams) -> list[str]:
 
 
 def _of_training(params: Params) -> list[str]:
-    """Returns what is wrong between the training values of one section."""
     problems = []
     for name in ("clip", "prior", "decoder", "judge"):
         section: TrainingParams = getattr(params, name)
@@ -28,7 +27,7 @@ def _of_training(params: Params) -> list[str]:
 
 
 def _of_dimensions(params: Params) -> list[str]:
-    """Returns the widths and sizes that the networks cannot have."""
+    """Returns the sizes that the networks cannot have."""
     clip, prior, decoder, size = params.clip, params.prior, params.decoder, params.data.image_size
     divisions = [
         ("data.image_size", size, "clip.patch_size", clip.patch_size),
@@ -56,11 +55,10 @@ def _of_dimensions(params: Params) -> list[str]:
 
 
 def _of_attention(params: Params) -> list[str]:
-    """Returns where the decoder cannot have the attention that is asked for."""
     decoder, size = params.decoder, params.data.image_size
     num_levels = len(decoder.channel_mult)
     if size % size_divisor(decoder.patch_size, num_levels):
-        return []  # there are no such levels, as _of_dimensions says
+        return []  # _of_dimensions reports it
     resolutions = level_resolutions(size, decoder.patch_size, num_levels)
     problems = [
         f"decoder.attn_resolutions: {resolution} is not a level of this UNet "
@@ -85,7 +83,6 @@ def _of_attention(params: Params) -> list[str]:
 
 
 def _of_steps(params: Params | PaintingParams) -> list[str]:
-    """Returns where painting takes more steps than the networks were trained with."""
     sample = params.sample
     limits = [
         ("sample.steps", sample.steps, "decoder", params.decoder.num_timesteps),
@@ -102,10 +99,8 @@ def _of_steps(params: Params | PaintingParams) -> list[str]:
 
 
 def _of_requests(params: Params) -> list[str]:
-    """Returns what one stage asks for and an earlier one does not give."""
-    if params.decoder.flip and not params.clip.embed_flipped:
-        return [
-            "decoder.flip: true needs the embeddings of mirrored pictures; set "
-            "clip.embed_flipped: true too"
-        ]
-    return []
+    if not params.decoder.flip or params.clip.embed_flipped:
+        return []
+    return [
+        "decoder.flip: true needs the embeddings of mirrored pictures; set clip.embed_flipped: true"
+    ]

@@ -1,4 +1,4 @@
-"""Validation of params.yaml: all of it, strictly, before any work."""
+"""Strict validation of all of params.yaml before any work."""
 
 import difflib
 from collections.abc import Mapping
@@ -20,25 +20,25 @@ def load_params(path: Path) -> Params:
     """Returns the validated params of a YAML file.
 
     Raises:
-        UserError: one line for each problem, each with the file and the key.
+        UserError: one line for each problem, with the file and the key.
     """
     return validate_params(_read(path), where=str(path))
 
 
 def load_painting_params(path: Path) -> PaintingParams:
-    """Returns what painting reads of a params.yaml, of this version or another.
+    """Returns the painting params of a YAML file, from this version or another.
 
     Raises:
-        UserError: as `load_params`, about the sections that painting reads.
+        UserError: as for `load_params`.
     """
     return _validated(PaintingParams, _read(path), where=str(path))
 
 
 def changed_sample(defaults: PaintingParams, changes: Mapping[str, Any]) -> SampleParams:
-    """Returns the sample section of the defaults with some values changed by options.
+    """Returns the sample section of `defaults` with `changes` from options.
 
     Raises:
-        UserError: one line for each option that is unknown or out of bounds.
+        UserError: one line for each unknown or wrong option.
     """
     raw = defaults.model_dump()
     raw["sample"] |= changes
@@ -46,15 +46,12 @@ def changed_sample(defaults: PaintingParams, changes: Mapping[str, Any]) -> Samp
 
 
 def _read(path: Path) -> Any:
-    """Returns what stands in a YAML file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; run from the folder that holds params.yaml") from None
+        raise UserError(
+            f"{path}: not found; run from the folder that contains params.yaml"
+        ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     except ValueError as error:
@@ -82,7 +79,7 @@ def _validated(model: type[AnyParams], raw: Any, where: str) -> AnyParams:
 
 
 def _explain(problem: Any) -> str:
-    """Returns the line for one of pydantic's errors."""
+    """Returns a line for one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
         near = _nearest(problem["loc"])
         return f"{key_of(problem)}: unknown key{near}; remove it or correct its name"
@@ -92,13 +89,9 @@ def _explain(problem: Any) -> str:
 
 
 def _nearest(location: tuple[Any, ...]) -> str:
-    """Returns ' (did you mean …?)' when a known key of that section looks like the unknown one."""
+    """Returns " (did you mean …?)" if a known key of the section resembles the unknown one."""
     model: Any = Params
     for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return ""
-        model = field.annotation
-    known = getattr(model, "model_fields", {})
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        model = model.model_fields[part].annotation
+    near = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
     return f" (did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?)" if near else ""

@@ -1,7 +1,6 @@
-"""The sections of params.yaml: each value with its bounds, none with a default.
+"""The sections of params.yaml: every value has bounds, and none has a default.
 
-A value is in params.yaml or the file is refused. Keys are the constructor keywords of what they
-configure.
+A file without one of them is refused. Keys are the constructor's keywords of what they configure.
 """
 
 from collections.abc import Iterable
@@ -24,10 +23,7 @@ from unclip.diffusion.samplers import SAMPLERS
 
 
 def one_of(names: Iterable[str]) -> GetPydanticSchema:
-    """Returns what makes a str one of the names in a registry, as `Literal` does of names in code.
-
-    Use: `Annotated[str, one_of(REGISTRY)]`.
-    """
+    """Returns a constraint to the names in a registry: `Annotated[str, one_of(REGISTRY)]`."""
     return GetPydanticSchema(lambda source, handler: literal_schema(list(names)))
 
 
@@ -46,18 +42,14 @@ Sampler = Annotated[str, one_of(SAMPLERS)]
 FEWEST_JUDGED = 10  # pictures
 
 
-class Section(Strict):
-    """A group of params."""
-
-
 _sections: dict[str, Any] = {
     name: (kind, ...) for name, kind in DATASETS.items() if kind.model_fields
 }
-_OwnSections: Any = create_model("_OwnSections", __base__=Section, **_sections)
+_OwnSections: Any = create_model("_OwnSections", __base__=Strict, **_sections)
 
 
 class DataParams(_OwnSections):
-    """What prepare reads; a data set that has params of its own has a section for them."""
+    """What prepare reads, with a section for each data set that has params."""
 
     dataset: Annotated[str, one_of(DATASETS)]
     seed: Seed
@@ -66,12 +58,12 @@ class DataParams(_OwnSections):
 
     @property
     def chosen(self) -> Dataset:
-        """The data set that is named, with its params."""
+        """The data set called `dataset`, with its params."""
         kind = DATASETS[self.dataset]
         return getattr(self, self.dataset) if kind.model_fields else kind()
 
 
-class TrainingParams(Section):
+class TrainingParams(Strict):
     """What every training stage reads."""
 
     seed: Seed
@@ -88,15 +80,15 @@ class TrainingParams(Section):
     val_pictures: Count
 
 
-class AugmentParams(Section):
+class AugmentParams(Strict):
     """Augmentation of training pictures."""
 
     flip: bool
     crop_padding: Annotated[int, Field(ge=0, le=64)]
 
 
-class ForwardProcess(Section):
-    """The forward process and what the network predicts; stored beside its weights."""
+class ForwardProcess(Strict):
+    """The forward process and the network's prediction, stored with its weights."""
 
     num_timesteps: Annotated[int, Field(ge=2, le=100_000)]
     schedule: Literal["cosine", "linear"]
@@ -105,7 +97,7 @@ class ForwardProcess(Section):
 
 
 class DiffusionParams(ForwardProcess):
-    """What a network that denoises is trained with."""
+    """What the training of a denoising network reads."""
 
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -167,8 +159,8 @@ class JudgeParams(TrainingParams, AugmentParams):
     channels: Annotated[int, Field(ge=4, le=1024)]
 
 
-class SampleParams(Section):
-    """What sample reads, and how what it trained paints where nothing else is said."""
+class SampleParams(Strict):
+    """What sample reads; also the defaults for painting with the trained networks."""
 
     seed: Seed
     num_per_prompt: Annotated[int, Field(ge=1, le=64)]
@@ -190,13 +182,13 @@ class SampleParams(Section):
     def _all_have_seeds(cls, count: int, others: ValidationInfo) -> int:
         if others.data.get("seed", 0) + count > 2**63:
             raise ValueError(
-                f"{count} pictures, counted up from seed {others.data['seed']}, pass the largest "
+                f"{count} pictures, counted up from seed {others.data['seed']}, exceed the largest "
                 "seed, 2**63 - 1; lower either"
             )
         return count
 
 
-class EvaluateParams(Section):
+class EvaluateParams(Strict):
     """What evaluate reads."""
 
     seed: Seed
@@ -205,7 +197,7 @@ class EvaluateParams(Section):
     kid_subset_size: Annotated[int, Field(ge=2, le=10**6)]
 
 
-class Params(Section):
+class Params(Strict):
     """The whole of params.yaml."""
 
     data: DataParams
@@ -217,16 +209,16 @@ class Params(Section):
     evaluate: EvaluateParams
 
 
-class Timesteps(Section):
-    """What painting reads of the sections prior and decoder: how many steps it can take."""
+class Timesteps(Strict):
+    """The steps that a denoising network was trained with."""
 
     model_config = ConfigDict(extra="ignore")
 
-    num_timesteps: int | None = None  # None: an older version has another name for it
+    num_timesteps: int | None = None  # None if an older version named it differently
 
 
-class PaintingParams(Section):
-    """What painting reads of a params.yaml; the rest may be of another version."""
+class PaintingParams(Strict):
+    """What painting reads in a params.yaml; the rest may come from another version."""
 
     model_config = ConfigDict(extra="ignore")
 
