@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import pytest
-from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -377,17 +376,18 @@ def test_an_exponent_without_a_point_is_a_number(tmp_path):
     ("text", "value"),
     [
         *(("1e-05", 0.00001), ("1E3", 1000.0), ("-.5", -0.5), ("1.", 1.0), ("+3", 3)),
-        *(("010", 10), ("0o10", 8), ("0x1F", 31), ("-7", -7), ("1_000", 1000)),
-        *(("12:30", "12:30"), ("1e", "1e"), (".", ".")),
+        *(("010", 10), ("0o10", 8), ("0x1F", 31), ("-7", -7)),
+        *(("1_000", "1_000"), ("12:30", "12:30"), ("0b1", "0b1"), ("1e", "1e"), (".", ".")),
         *(("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("y", "y")),
         *(("true", True), ("False", False), ("tRUE", "tRUE")),
-        *(("~", None), ("null", None), ("", None), ("nulL", "nulL"), (".inf", float("inf"))),
+        *(("~", None), ("null", None), ("", None), ("nulL", "nulL")),
+        *(("2026-01-31", "2026-01-31"), ("2026-13-45", "2026-13-45"), ("=", "="), ("<<", "<<")),
+        (".inf", float("inf")),
     ],
 )
-def test_a_scalar_is_what_dvc_reads(text, value):
+def test_a_scalar_is_what_yaml_1_2_says(text, value):
     found = load_yaml(f"key: {text}")["key"]
     assert (type(found), found) == (type(value), value)
-    assert parse_yaml(f"key: {text}", "params.yaml") == {"key": value}
 
 
 @pytest.mark.parametrize(
@@ -409,6 +409,7 @@ def test_a_scalar_is_what_dvc_reads(text, value):
         ("a: !!bool maybe\n", "not valid YAML: "),
         ("a: !!map [b]\n", "not valid YAML: "),
         ("a: !!timestamp b\n", "not valid YAML: "),
+        ("a: &a {b: *a}\n", "not valid YAML: "),
         ("[" * 3000, "not valid YAML: "),
         ("\x00\x01\x02", "not valid YAML: "),
         ("a: &a [*a]", "not valid YAML: "),
@@ -431,8 +432,9 @@ def test_a_key_that_does_not_show_is_quoted(key):
 
 
 def test_what_does_not_print_is_escaped_where_the_file_is_quoted(tmp_path):
-    found = only_line(written(tmp_path, "'\u202e é': 1\n'\u202e é': 2\n"))
-    assert "\\u202e é" in found
+    found = only_line(written(tmp_path, "a: [\u202e é, }\n"))
+    assert "\\u202e" in found
+    assert "é" in found
 
 
 def test_aliases_are_what_they_stand_for():

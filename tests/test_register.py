@@ -200,7 +200,7 @@ def test_as_many_pictures_as_allowed_are_painted(service):
 
 
 def test_the_model_asks_for_the_packages_that_it_imports():
-    names = {"PIL": "pillow", "ruamel": "ruamel.yaml"}
+    names = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic"}
     # Of a repository and of raw data, which a served model has not.
     absent = {s for s in SOURCES if s.startswith(("unclip/provenance/", "unclip/datasets/"))}
     sources = import_closure("unclip/serving/mlflow_model.py", without=frozenset(absent))

@@ -18,7 +18,7 @@ from unclip.config.settings import REPOSITORY
 PACKAGE = REPOSITORY / "unclip"
 # What painting imports besides Python's standard library.
 REQUIREMENTS = (
-    *("accelerate", "joblib", "mlflow", "numpy", "pillow", "pydantic", "ruamel.yaml"),
+    *("accelerate", "joblib", "mlflow", "numpy", "pillow", "pydantic", "pyyaml"),
     *("safetensors", "torch"),
 )
 USAGE = """\
