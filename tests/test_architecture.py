@@ -50,12 +50,6 @@ def tree_of(source: str) -> ast.Module:
     return ast.parse((REPO / source).read_text(encoding="utf-8"))
 
 
-def known(sources, *, but: str = "", reason: str = "") -> list:
-    """The sources as parameters, of which `but` may still fail."""
-    mark = pytest.mark.xfail(strict=False, reason=reason)
-    return [pytest.param(s, marks=mark if s in but.split() else ()) for s in sources]
-
-
 MODULES = [source for source in SOURCES if not source.endswith("__init__.py")]
 
 
@@ -63,9 +57,7 @@ def test_every_file_has_a_place_in_the_order():
     assert {part_of(source) for source in MODULES} == set(LEVELS)
 
 
-@pytest.mark.parametrize(
-    "source", known(MODULES, but="unclip/datasets/own_folder.py", reason="shows its own progress")
-)
+@pytest.mark.parametrize("source", MODULES)
 def test_imports_go_downwards(source):
     own = part_of(source)
     for name in {part_of(found) for found in imported_files(source)} - {own}:
@@ -112,7 +104,7 @@ def test_few_modules_lie_in_no_folder():
     assert lying <= PLAIN
 
 
-@pytest.mark.parametrize("source", known(MODULES, but="unclip/params.py", reason="not split yet"))
+@pytest.mark.parametrize("source", MODULES)
 def test_a_module_is_short(source):
     assert len((REPO / source).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
@@ -123,15 +115,11 @@ def functions(source: str) -> Iterator[tuple[str, int]]:
             yield node.name, node.end_lineno - node.lineno + 1
 
 
-LONG = "unclip/models/unet.py unclip/training/fit.py unclip/training/run.py"
-
-
-@pytest.mark.parametrize("source", known(MODULES, but=LONG, reason="not shortened yet"))
+@pytest.mark.parametrize("source", MODULES)
 def test_a_function_is_short(source):
     assert {n: lines for n, lines in functions(source) if lines > MOST_OF_A_FUNCTION} == {}
 
 
-@pytest.mark.xfail(strict=False, reason="training is being renamed")
 def test_a_public_class_has_a_name_of_its_own():
     places = defaultdict(list)
     for source in SOURCES:
@@ -141,14 +129,7 @@ def test_a_public_class_has_a_name_of_its_own():
     assert {name: sources for name, sources in places.items() if len(sources) > 1} == {}
 
 
-@pytest.mark.parametrize(
-    "source",
-    known(
-        [source for source in MODULES if part_of(source) in SILENT],
-        but="unclip/training/fit.py unclip/training/ledger.py unclip/training/share.py",
-        reason="training still speaks",
-    ),
-)
+@pytest.mark.parametrize("source", [s for s in MODULES if part_of(s) in SILENT])
 def test_what_retrains_when_it_changes_says_nothing_to_users(source):
     called = {
         node.func.id
@@ -183,12 +164,10 @@ def test_help_imports_nothing_slow(words):
     assert imported_by_help(*words) & SLOW == set()
 
 
-@pytest.mark.xfail(strict=False, reason="`data check` reads params")
 def test_help_imports_no_pydantic():
     assert "pydantic" not in imported_by_help()
 
 
-@pytest.mark.xfail(strict=False, reason="`data check` reads params")
 def test_help_is_instant():
     used = []
     for _ in range(3):

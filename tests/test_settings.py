@@ -64,7 +64,10 @@ def test_a_thread_count_that_makes_no_sense_is_named(repository, monkeypatch, th
 
 
 def test_threads_are_the_physical_cores_whatever_is_free(repository, monkeypatch):
-    monkeypatch.setattr("psutil.cpu_count", lambda logical: 16 if logical else 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(
+        "joblib.cpu_count", lambda only_physical_cores: 8 if only_physical_cores else 16
+    )
     assert settings.num_threads() == 8
 
 
