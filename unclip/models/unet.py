@@ -132,25 +132,15 @@ class UNet(nn.Module):
         widths = [model_channels * multiple for multiple in channel_mult]
         resolutions = level_resolutions(image_size, patch_size, len(widths))
         assert set(attn_resolutions) <= set(resolutions), f"{attn_resolutions} of {resolutions}"
-
-        def heads_of(width: int) -> int:
-            assert width % head_channels == 0, f"heads of {head_channels} channels of {width}"
-            return width // head_channels
-
-        heads = [
-            heads_of(width) if resolution in attn_resolutions else None
-            for width, resolution in zip(widths, resolutions, strict=True)
+        levels = [
+            (width, _num_heads(width, head_channels) if side in attn_resolutions else None)
+            for width, side in zip(widths, resolutions, strict=True)
         ]
         caption_encoder = None
         if caption_depth > 0:
-            caption_encoder = TextEncoder(
-                vocab_size=vocab_size,
-                text_length=text_length,
-                dim=caption_dim,
-                depth=caption_depth,
-                num_heads=heads_of(caption_dim),
-                dropout=dropout,
-                causal=False,
+            num_heads = _num_heads(caption_dim, head_channels)
+            caption_encoder = _caption_encoder(
+                vocab_size, text_length, caption_dim, caption_depth, num_heads, dropout
             )
         self.conditioner = Conditioner(
             embed_dim=embed_dim,
@@ -166,15 +156,11 @@ class UNet(nn.Module):
             dropout=dropout,
             conditioning=conditioning,
         )
-        kernel = 3 if patch_size == 1 else patch_size
-        self.stem = nn.Conv2d(
-            in_channels, widths[0], kernel, stride=patch_size, padding=int(patch_size == 1)
-        )
-        levels = list(zip(widths, heads, strict=True))
+        self.stem = _stem(in_channels, widths[0], patch_size)
         self.down, skip_widths = _way_down(new_block, levels, num_res_blocks, downsample)
+        last = widths[-1]
         self.middle = nn.ModuleList(
-            new_block(widths[-1], widths[-1], num_heads=num_heads)
-            for num_heads in (heads_of(widths[-1]), None)
+            new_block(last, last, num_heads=n) for n in (_num_heads(last, head_channels), None)
         )
         self.up = _way_up(new_block, levels, num_res_blocks, skip_widths)
         self.out_norm = group_norm(widths[0])
@@ -217,6 +203,31 @@ class UNet(nn.Module):
             h = level(h, condition, skips)
         h = self.out(F.silu(self.out_norm(h)))  # (B, C·p², H/p, W/p)
         return F.pixel_shuffle(h, self.patch_size).to(x_t.dtype)  # (B, C, H, W)
+
+
+def _caption_encoder(
+    vocab_size: int, text_length: int, dim: int, depth: int, num_heads: int, dropout: float
+) -> TextEncoder:
+    return TextEncoder(
+        vocab_size=vocab_size,
+        text_length=text_length,
+        dim=dim,
+        depth=depth,
+        num_heads=num_heads,
+        dropout=dropout,
+        causal=False,
+    )
+
+
+def _num_heads(width: int, head_channels: int) -> int:
+    assert width % head_channels == 0, f"heads of {head_channels} channels of {width}"
+    return width // head_channels
+
+
+def _stem(in_channels: int, width: int, patch_size: int) -> nn.Conv2d:
+    if patch_size == 1:
+        return nn.Conv2d(in_channels, width, 3, padding=1)
+    return nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
 
 
 def _way_down(

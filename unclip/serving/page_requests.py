@@ -67,7 +67,7 @@ class Interpolate(Request):
     own_noise: bool
 
 
-class Trajectory(Request):
+class Moments(Request):
     """The way from noise to a picture of a prompt."""
 
     prompt: str
@@ -137,8 +137,8 @@ class PageRequests:
         return _show(painted, [f"{share:.0%}" for share in shares(asked.frames)])
 
     def trajectory(self, raw: Any) -> Shown:
-        """Returns moments of the reverse diffusion of a `Trajectory`, noise first."""
-        asked = _read(Trajectory, raw)
+        """Returns moments of the reverse diffusion of `Moments`, noise first."""
+        asked = _read(Moments, raw)
         with self._painting:
             way = self.unclip.trajectory(
                 asked.prompt, asked.seed, asked.steps, guidance=asked.guidance

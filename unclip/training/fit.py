@@ -48,14 +48,13 @@ def fit(
 ) -> Fitted:
     """Returns the trained weights: with EMA its last ones, else those of the lowest val_loss.
 
-    An interrupted training resumes from its state and ends in the same bytes. Where several
-    processes share it, all end with the same weights, and only the first is given anything to
-    write to.
+    An interrupted training resumes from its state and ends in the same bytes. Processes that
+    share it end with the same weights, and only the first is given anything to write to.
 
     Args:
         model: moved to the device and trained in place.
         loss_function: (model, step) -> scalar loss; draws its batch and noise from the step alone.
-        validate: model -> figures, with "val_loss" among them; always on the same data and noise.
+        validate: model -> figures, "val_loss" among them; always on the same data and noise.
         params: optimizers, rates and lengths.
         stage: names the training in progress, errors and draws.
         accelerator: Hugging Face Accelerate's.
@@ -71,22 +70,16 @@ def fit(
     training = Training(model, loss_function, params, stage=stage, accelerator=accelerator)
     ledger = Ledger(stage, log, keeps_last=training.ema is not None)
     first_step = _restore(state, training, ledger, hooks)
-
-    def validate_kept(_: int, kept: nn.Module) -> None:
-        with torch.inference_mode(), accelerator.autocast():
-            figures = validate(kept)
-        ledger.add_validation(figures, kept)
-
-    every_row = max(1, params.train_steps // ROWS_OF_HISTORY)
-    averaging = Hook(every_row, lambda *_: ledger.add_averages())
-    hooks = (averaging, Hook(params.val_every, validate_kept), *hooks)
+    add_validation = _validation(validate, ledger, accelerator)
+    row = max(1, params.train_steps // ROWS_OF_HISTORY)
+    own_hooks = Hook(row, lambda *_: ledger.add_averages()), Hook(params.val_every, add_validation)
     is_shown = Share.of(accelerator).leads
     with progress(stage, params.train_steps, done=first_step, shown=is_shown) as bar:
         for step in training.steps(first_step):
             ledger.add_step(step)
             bar.advance(loss=ledger.train_loss)
             is_last = step.step == params.train_steps
-            for hook in hooks:
+            for hook in (*own_hooks, *hooks):
                 if is_last or step.step % hook.interval == 0:
                     hook.act(step.step, training.kept.eval())
                     training.model.train()
@@ -98,6 +91,17 @@ def fit(
         ledger.history.write(history_path)
     assert ledger.kept is not None, "train_steps is at least 1"
     return ledger.kept
+
+
+def _validation(
+    validate: Callable[[nn.Module], dict[str, float]], ledger: Ledger, accelerator: Any
+) -> Callable[[int, nn.Module], None]:
+    def add_validation(_: int, kept: nn.Module) -> None:
+        with torch.inference_mode(), accelerator.autocast():
+            figures = validate(kept)
+        ledger.add_validation(figures, kept)
+
+    return add_validation
 
 
 def _restore(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unclip.config.errors import not_finite
 from unclip.core.files import replaced
 from unclip.running.state import Snapshot, part_of
-from unclip.training.loop import Step
+from unclip.training.loop import OptimizerStep
 
 
 class MetricLog(Protocol):
@@ -82,12 +82,12 @@ class Ledger:
     log: MetricLog | None
     keeps_last: bool
     history: History = field(default_factory=History)
-    recent: list[Step] = field(default_factory=list)
-    last: Step | None = None
+    recent: list[OptimizerStep] = field(default_factory=list)
+    last: OptimizerStep | None = None
     kept: Fitted | None = None
     train_loss: float | None = None
 
-    def add_step(self, step: Step) -> None:
+    def add_step(self, step: OptimizerStep) -> None:
         """Records a step without reading its figures from the device."""
         self.recent.append(step)
         self.last = step
@@ -149,7 +149,7 @@ class Ledger:
         facts = snapshot.facts
         self.history.rows = facts["rows"]
         self.recent = [
-            Step(step, torch.tensor(loss), torch.tensor(norm), lr)
+            OptimizerStep(step, torch.tensor(loss), torch.tensor(norm), lr)
             for step, loss, norm, lr in facts["recent"]
         ]
         if "kept_step" in facts:
@@ -165,6 +165,6 @@ class Ledger:
         if self.log is not None:
             self.log.log_metrics(step, figures)
 
-    def _require_finite(self, name: str, value: float, at: Step) -> None:
+    def _require_finite(self, name: str, value: float, at: OptimizerStep) -> None:
         if not math.isfinite(value):
             raise not_finite(self.stage, name, value, step=at.step, lr=at.lr)

@@ -31,7 +31,7 @@ class Hyperparameters(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """What one optimizer step did.
 
     Attributes:
@@ -91,8 +91,8 @@ class Training:
         """Returns the network whose weights are kept: the EMA where there is one."""
         return self.model if self.ema is None else self.ema.module
 
-    def steps(self, first_step: int = 0) -> Iterator[Step]:
-        """Yields a Step after each optimizer step and the EMA update that follows it."""
+    def steps(self, first_step: int = 0) -> Iterator[OptimizerStep]:
+        """Yields an OptimizerStep after each optimizer step and the EMA update that follows it."""
         params, share = self.params, Share.of(self.accelerator)
         # Each process has its own dropout.
         dropout = f"{self.stage} dropout {share.index or ''}".rstrip()
@@ -107,7 +107,7 @@ class Training:
             )
             yield self._step(index, lr)
 
-    def _step(self, index: int, lr: float) -> Step:
+    def _step(self, index: int, lr: float) -> OptimizerStep:
         model, accelerator = self._prepared, self.accelerator
         with accelerator.autocast():
             loss = self.loss_function(model, index)
@@ -120,7 +120,9 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model)
-        return Step(index + 1, accelerator.reduce(loss.detach(), "mean"), grad_norm.detach(), lr)
+        return OptimizerStep(
+            index + 1, accelerator.reduce(loss.detach(), "mean"), grad_norm.detach(), lr
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns all tensors that the next step depends on."""
