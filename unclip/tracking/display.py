@@ -23,15 +23,9 @@ def describe(
 ) -> str:
     """Returns a run's description in Markdown: figures, origins, the way back, the pictures.
 
-    MLflow folds it after about four lines, so the short parts come first.
-
-    Args:
-        contents: the experiment.
-        links: kind of model → the run that trained it.
-        run_id: the record's own run, which holds the pictures.
-        commit: where the experiment started; "" without git.
-        name: of the DVC experiment; "" outside one.
-        state: whether the code has uncommitted changes, in words.
+    MLflow folds it after about four lines, so the short parts come first. `links` is kind of model
+    → the run that trained it, `run_id` the record's own run, which holds the pictures, `name` that
+    of the DVC experiment, `state` says whether the code differs from the commit; "" is unknown.
     """
     figures = ", ".join(
         f"{key.removeprefix('headline.')} **{contents.metrics[key]:.4g}**"
