@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unclip.commands import options
 from unclip.commands.common import check_prompts, make_folder, open_unclip
 from unclip.config.errors import UserError
 
@@ -31,31 +32,25 @@ def compare(
         list[str] | None,
         typer.Option(
             "--prompt",
-            help="What to paint, once for each prompt; without it, the data set's own prompts.",
+            help="What to paint, once for each prompt; by default the data set's own prompts.",
             show_default=False,
         ),
     ] = None,
     num: Annotated[int, typer.Option(min=1, max=16, help="Pictures of each prompt.")] = 2,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Seed of the first picture; without it, that of the first revision's params.",
-        ),
-    ] = None,
+    seed: options.FirstSeed = None,
     out: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("samples/compared"),
 ) -> None:
     """Put experiments side by side: figures, changed params, and pictures from the same noise.
 
-    Each is painted as its own sample section says. Writes comparison.html, which needs
-    no network and holds all of its pictures.
+    Each experiment paints with its own sample section, all with one seed: by default that of the
+    first. Writes comparison.html, which holds its pictures and needs no network.
 
     Example: `python cli.py compare workspace lr-1 lr-2 --prompt "a large red circle" --num 4`
     """
     if len(revs) < 2 or len(set(revs)) < len(revs):
         raise UserError(
             f"{' '.join(revs)}: expected two or more different revisions; `dvc exp show` and "
-            "`git log` name what there is"
+            "`git log` list them"
         )
     from unclip.comparison.page import comparison_page
 
@@ -72,7 +67,7 @@ def compare(
 
 
 def _read(revs: Sequence[str], num: int, seed: int | None) -> "list[Experiment]":
-    """Returns what the files of the revisions say, all of them to be painted with one seed."""
+    """Returns the experiments of the revisions, all with the seed of the first."""
     from unclip.comparison.experiments import EVALUATE, HEADLINE, PARAMS, read_experiment
     from unclip.provenance.revisions import read_files
 
@@ -133,18 +128,18 @@ def _open(experiment: "Experiment") -> "UnCLIP":
 def _remarks(
     experiments: "Sequence[Experiment]", num: int, precision: str, *, chosen: bool
 ) -> list[str]:
-    """Returns what a reader of the figures and pictures must know."""
+    """Returns what a reader of the page must know, a sentence or two each."""
     first = experiments[0].sample.seed
     seeds = f"seed {first}" if num == 1 else f"seeds {first} to {first + num - 1}"
     remarks = [
-        f"Painted with {seeds} in {precision}, each experiment as its own sample section says. ± "
-        "is the 95 % margin of having painted other pictures, not of having trained anew."
+        f"Painted with {seeds} in {precision}, each experiment with its own sample section. ± is "
+        "the 95 % margin over painting other pictures, not over training again."
     ]
     if len({experiment.dataset for experiment in experiments}) > 1:
         remarks.append(
-            "These experiments learned different data sets: their figures do not compare"
+            "These experiments learned different data sets: their figures are not comparable"
             + ("." if chosen else ", and each paints the prompts of its own.")
         )
     if len({experiment.sample.precision for experiment in experiments}) > 1:
-        remarks.append(f"Their precisions differ; all were painted in {precision}, as one.")
+        remarks.append(f"Their precisions differ; all were painted in {precision}.")
     return remarks

@@ -1,4 +1,4 @@
-"""`python cli.py edit`: a picture led from one caption to another."""
+"""`python cli.py edit`: a picture changed from one caption to another."""
 
 from typing import Annotated, Any
 
@@ -11,12 +11,8 @@ from unclip.painting.options import EDIT_STRENGTH, FRAMES
 
 def edit(
     picture: options.Picture,
-    caption: Annotated[
-        str, typer.Argument(metavar="CAPTION", help="What the picture shows.", show_default=False)
-    ],
-    wanted: Annotated[
-        str, typer.Argument(metavar="WANTED", help="What it is to show.", show_default=False)
-    ],
+    caption: Annotated[str, typer.Argument(help="What the picture shows.")],
+    wanted: Annotated[str, typer.Argument(help="What it is to show.")],
     strength: Annotated[
         float, typer.Option(min=0, max=2, help="How far the last picture goes; 1 is all the way.")
     ] = EDIT_STRENGTH,
@@ -29,10 +25,10 @@ def edit(
     source: options.From = None,
     out: options.Out = options.PAINTED,
 ) -> None:
-    """Lead a picture from one caption to another, as a strip and a film.
+    """Change a picture from one caption to another, as a strip and a film.
 
     Adds to its image embedding the difference between the prior's mean embeddings of the two
-    captions, times --strength (unCLIP §3.3 adds that of the text embeddings). Defaults come from
+    captions, times --strength (unCLIP §3.3 uses the text embeddings). Defaults come from
     the params.yaml beside the checkpoints, or else from this repository's.
 
     Example: `python cli.py edit samples/painted/a-large-red-circle_seed0.png "a large red circle"

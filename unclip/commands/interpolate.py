@@ -11,17 +11,13 @@ from unclip.painting.options import FRAMES
 
 
 def interpolate(
-    start: Annotated[
-        str, typer.Argument(metavar="A", help="A picture file or a prompt.", show_default=False)
-    ],
-    end: Annotated[
-        str, typer.Argument(metavar="B", help="A picture file or a prompt.", show_default=False)
-    ],
+    start: Annotated[str, typer.Argument(help="A picture file or a prompt.")],
+    end: Annotated[str, typer.Argument(help="A picture file or a prompt.")],
     frames: options.Frames = FRAMES,
     noise: Annotated[
         Literal["fixed", "slerp"] | None,
         typer.Option(
-            help="Keep the noise of A, or go from noise to noise too; by default slerp with "
+            help="Keep the noise of the start, or go from noise to noise; by default slerp with "
             "--invert, else fixed.",
             show_default=False,
         ),
@@ -37,7 +33,7 @@ def interpolate(
 ) -> None:
     """Paint the way from one picture or prompt to another, as a strip and a film.
 
-    The image embedding goes along the great circle between the two (unCLIP §3.2); with --invert the
+    The image embedding follows the great circle between the two (unCLIP §3.2); with --invert the
     first and last frames reproduce the pictures. Defaults come from the params.yaml beside the
     checkpoints, or else from this repository's.
 

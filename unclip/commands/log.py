@@ -8,13 +8,13 @@ import typer
 
 def log(
     force: Annotated[
-        bool, typer.Option("--force", help="Write the record anew even if it stands.")
+        bool, typer.Option("--force", help="Write the record again even if it exists.")
     ] = False,
 ) -> None:
     """Write the state of the pipeline in this folder as one run in MLflow, from files alone.
 
     `dvc repro` does this by itself. Do it by hand after `dvc pull`, after moving the repository, or
-    when MLflow was out of reach.
+    after MLflow was unavailable.
 
     Example: `python cli.py log`
     """

@@ -19,10 +19,7 @@ Prompts = Annotated[
     ),
 ]
 Picture = Annotated[
-    Path,
-    typer.Argument(
-        metavar="PICTURE", help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False
-    ),
+    Path, typer.Argument(help="A PNG, JPEG, WebP, BMP, GIF or TIFF file.", show_default=False)
 ]
 Num = Annotated[int | None, typer.Option(min=1, max=64, help="Pictures of each prompt.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the noise.")]

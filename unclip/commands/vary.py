@@ -31,7 +31,7 @@ def vary(
 ) -> None:
     """Paint pictures that show what a picture shows.
 
-    Its image embedding is painted again from other noise (unCLIP §3.1). Defaults come from the
+    Paints its image embedding again from other noise (unCLIP §3.1). Defaults come from the
     params.yaml beside the checkpoints, or else from this repository's.
 
     Example: `python cli.py vary samples/painted/a-large-red-circle_seed0.png --num 8`

@@ -1,4 +1,4 @@
-"""Experiments side by side: what their files say, and in what they differ."""
+"""Experiments side by side: their files, and the differences between them."""
 
 import json
 import math
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from unclip.painting.painted import Painted
 
 PARAMS, HEADLINE, EVALUATE = "params.yaml", "metrics/headline.json", "metrics/evaluate.json"
-NONE = "–"  # where an experiment has no such value
+NONE = "–"  # of an experiment without such a value
 
-# Of the others more or less is not better: a diversity, say, should be that of real pictures.
+# Of other figures neither more nor less is better: a diversity should match that of real pictures.
 MORE_IS_BETTER = ("joint_accuracy", "joint_accuracy_held_out", "coverage", "zero_shot_accuracy")
 LESS_IS_BETTER = ("frechet_distance",)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the files of a revision say."""
+    """The files of a revision."""
 
-    name: str  # as the user named it
+    name: str  # given by the user
     commit: str  # its short hash; "" for a folder
     params: dict[str, str]  # params.yaml, flattened
     sample: SampleParams  # how it paints
     figures: dict[str, float]  # metrics/headline.json
-    margins: dict[str, float]  # the 95 % margin of those figures that evaluate gives one for
+    margins: dict[str, float]  # 95 %, of those figures that have one
 
     @property
     def dataset(self) -> str:
@@ -43,7 +43,7 @@ class Experiment:
 
     @property
     def origin(self) -> str:
-        """Its commit and data set, in a few words."""
+        """Its commit and data set."""
         return ", ".join(filter(None, [self.commit, self.dataset]))
 
 
@@ -52,34 +52,29 @@ class Row:
     """A line of the table."""
 
     label: str
-    cells: list[str]  # a text for each experiment
+    cells: list[str]  # one for each experiment
     best: int | None = None  # the experiment that stands out
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is shown of E experiments."""
+    """What the page shows of E experiments."""
 
     experiments: list[Experiment]  # in the order of the columns
     figures: list[Row]
     params: list[Row]  # those in which they differ
     prompts: list[str]
-    painted: "list[list[Painted | None]]"  # for each prompt E; None where one does not know it
-    remarks: list[str] = field(default_factory=list)  # sentences that a reader needs
+    painted: "list[list[Painted | None]]"  # E for each prompt; None: it did not paint this one
+    remarks: list[str] = field(default_factory=list)
 
 
 def read_experiment(
     name: str, commit: str, texts: Mapping[str, str], changes: Mapping[str, Any]
 ) -> Experiment:
-    """Returns what the files of a revision say.
+    """Returns the experiment of a revision, with some changes to its sample section.
 
-    Only the sample section must be as this version knows it: the others may be older.
-
-    Args:
-        name: of the revision.
-        commit: its short hash; "" for a folder.
-        texts: its files by path; those with figures may be missing.
-        changes: of the sample section, by key.
+    Its sample section must be valid in this version; the others may be older. `texts` are its files
+    by path; those with figures may be missing.
 
     Raises:
         UserError: params.yaml is missing or cannot be read, or a file of figures is damaged.
@@ -107,9 +102,9 @@ def _figures(name: str, texts: Mapping[str, str], path: str) -> dict[str, float]
 
 
 def figure_rows(experiments: Sequence[Experiment]) -> list[Row]:
-    """Returns the figures; one stands out that is better than all others beyond both margins.
+    """Returns the figures; one stands out if it is better than all others beyond both margins.
 
-    One without a margin never does, and of different data sets none: their figures do not compare.
+    Without margins, or with different data sets, none does.
     """
     names = dict.fromkeys(key for experiment in experiments for key in experiment.figures)
     compares = len({experiment.dataset for experiment in experiments}) == 1

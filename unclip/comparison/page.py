@@ -1,4 +1,4 @@
-"""A comparison as one page of HTML that needs nothing beside it: no network, no script."""
+"""A comparison as one page of HTML that needs no other file, no network and no script."""
 
 import base64
 from html import escape
@@ -45,12 +45,7 @@ footer { margin-top: 2rem; } code { font-size: .9em; overflow-wrap: anywhere; }
 
 
 def comparison_page(comparison: Comparison, command: str) -> str:
-    """Returns the page.
-
-    Args:
-        comparison: what it shows.
-        command: that makes it again.
-    """
+    """Returns the page of a comparison; it ends with the command that makes it again."""
     experiments = comparison.experiments
     names = " · ".join(experiment.name for experiment in experiments)
     heads = "".join(
@@ -105,6 +100,6 @@ def _pictures(painted: "Painted | None") -> str:
 
 
 def _data_uri(picture: npt.NDArray[np.uint8], note: dict[str, str]) -> str:
-    """Returns a picture (C, H, W) as a PNG in its own size, with its note, inside of an address."""
+    """Returns a picture (C, H, W) as a PNG in its own size, with its note, in a data URI."""
     encoded = base64.b64encode(encode_png(as_image(picture), note))
     return f"data:image/png;base64,{encoded.decode('ascii')}"

@@ -99,9 +99,9 @@ def edited(
         latent: of the picture.
         caption: what it shows.
         wanted: what it is to show.
-        strength: how much of the difference is added to the last latent, at least 0; 1 is all.
+        strength: share of the difference that is added to the last latent, at least 0.
         frames: how many, at least 2; the first is the latent itself.
-        settings: how the prior is sampled.
+        settings: of the prior.
 
     Raises:
         UserError: a caption cannot be read, both are the same, or the prior has fewer timesteps

@@ -19,10 +19,7 @@ from unclip.painting.system import System
 def load_system(models: Path, device: str = "cpu", kinds: Sequence[str] = KINDS) -> System:
     """Returns the system in a folder that holds a folder for each network.
 
-    Args:
-        models: the folder.
-        device: "cpu", "cuda" or "mps".
-        kinds: the networks to load, CLIP first; a system without a prior paints embeddings only.
+    `kinds` are the networks to load, CLIP first; a system without a prior paints embeddings only.
 
     Raises:
         UserError: a network is missing, damaged, of another kind or trained with another CLIP.

@@ -30,16 +30,11 @@ INVERSION_EVALUATIONS = 3  # of the decoder per step; with 25 steps an error of 
 
 
 class Texts(NamedTuple):
-    """What the prior reads of K captions.
+    """What the prior reads of K captions."""
 
-    embeds: (K, D), unit norm.
-    encodings: (K, L, text_dim).
-    mask: (K, L) bool.
-    """
-
-    embeds: Tensor
-    encodings: Tensor
-    mask: Tensor
+    embeds: Tensor  # (K, D), unit norm
+    encodings: Tensor  # (K, L, text_dim)
+    mask: Tensor  # (K, L) bool
 
 
 @dataclass(frozen=True, eq=False)

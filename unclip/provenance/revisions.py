@@ -33,11 +33,9 @@ def _revision(rev: str, where: str) -> Iterator[Any]:
 
 
 def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Returns the short hash of a revision of the current repository and the text of its files.
+    """Returns the short hash of an experiment, commit, branch or tag and the text of its files.
 
-    Args:
-        rev: an experiment, commit, branch or tag; None reads the current folder, whose hash is "".
-        paths: of the files; missing ones are left out.
+    None reads the current folder, whose hash is "". Missing files are left out.
 
     Raises:
         UserError: there is no such revision.
@@ -51,13 +49,9 @@ def read_files(rev: str | None, paths: Iterable[str]) -> tuple[str, dict[str, st
 
 
 def fetch_models(rev: str, folder: Path) -> None:
-    """Brings the networks of a revision of the current repository into `folder`/models.
+    """Brings the networks of an experiment, commit, branch or tag into `folder`/models.
 
     Its params.yaml, which says how they paint, goes to `folder`.
-
-    Args:
-        rev: an experiment, commit, branch or tag.
-        folder: where to.
 
     Raises:
         UserError: the networks cannot be had, or the params.yaml does not say how to paint.

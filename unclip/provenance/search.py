@@ -24,12 +24,10 @@ class Network:
 
 
 def find_networks(hashes: Mapping[str, str], root: Path, source: Path | None) -> list[Network]:
-    """Returns the networks with the places where they are on this machine, if they are.
+    """Returns the networks (kind → SHA-256 of the weights) with their places on this machine.
 
-    Args:
-        hashes: kind → SHA-256 of the weights.
-        root: of the repository; its models/, its pretrained/ and DVC's cache are searched.
-        source: one more folder, searched first.
+    Searches the folder `source`, if given, then models/, pretrained/ and DVC's cache of the
+    repository at `root`.
 
     Raises:
         UserError: git or DVC's cache cannot be read.
@@ -63,11 +61,6 @@ def _look_up(
 
 def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
     """Copies each network to `folder`/<kind>, from where it is or from DVC's default remote.
-
-    Args:
-        networks: from `find_networks`.
-        root: of the repository.
-        folder: where to.
 
     Raises:
         UserError: a network is nowhere, or a place cannot be read.

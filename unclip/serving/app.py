@@ -32,12 +32,9 @@ POLICY = (
 
 
 def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
-    """Returns the application.
+    """Returns the application; `notice`, for the head of the page, says what paints.
 
-    Args:
-        requests: answers the page.
-        notice: what paints, for the head of the page.
-        host: the address or name that the server listens on (see `allowed_hosts`).
+    `host` is the address or name that the server listens on (see `allowed_hosts`).
     """
     facts = requests.facts() | {"notice": notice}
     verbs = {

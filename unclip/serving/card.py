@@ -60,11 +60,9 @@ on the same data set; they cannot be compared with distances in other features."
 
 
 def model_card(folder: Path, usage: str) -> str:
-    """Returns the card, in Markdown, of a system in a folder.
+    """Returns the card, in Markdown, of a system in a folder; `usage` says how to paint with it.
 
-    Args:
-        folder: holds clip, prior, decoder and params.yaml, and perhaps evaluate.json and grid.png.
-        usage: how to paint with it, in Markdown.
+    The folder holds clip, prior, decoder and params.yaml, and perhaps evaluate.json and grid.png.
 
     Raises:
         UserError: a network or its params are missing or damaged.

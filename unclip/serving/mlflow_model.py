@@ -26,12 +26,9 @@ class Painting(PythonModel):
     def predict(
         self, model_input: list[str], params: dict[str, Any] | None = None
     ) -> list[dict[str, object]]:
-        """Returns the pictures as `Service.answer` does.
+        """Returns the pictures of prompts, like `Service.answer`.
 
-        Args:
-            model_input: the prompts.
-            params: the settings; MLflow fills in missing ones, and drops those that the signature
-                does not have.
+        MLflow fills in missing params, and drops those that the signature does not have.
 
         Raises:
             MlflowException: the caller's mistake; a server answers with status 400.

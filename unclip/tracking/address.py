@@ -1,4 +1,4 @@
-"""Where the MLflow store lies, in one place for all who need it. Knows nothing of MLflow."""
+"""The address of the MLflow store. Knows nothing of MLflow."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from unclip.config.settings import main_repository, setting
 
 LOCK_SECONDS = 300
 EXPERIMENTS = "unclip"  # the MLflow experiment that holds the records
-VIEW = "headlines"  # the view of its table with the columns that `record` chose
+VIEW = "headlines"  # the view of its table, with the columns that `record` chooses
 
 
 def is_tracking_on() -> bool:
-    """Returns False when the machine's setting UNCLIP_TRACKING is off; it is on by default.
+    """Returns whether the machine's setting UNCLIP_TRACKING is on, its default.
 
     Raises:
-        UserError: for any other value.
+        UserError: it is neither on nor off.
     """
     value = setting("tracking") or "on"
     if value not in ("on", "off"):
@@ -27,7 +27,7 @@ def is_tracking_on() -> bool:
 def find_root() -> Path:
     """Returns the folder that holds the store: the main repository.
 
-    Also in the temporary workspace of a queued experiment, which is deleted in the end.
+    A queued experiment runs in a temporary workspace, which DVC deletes.
     """
     return main_repository().resolve()
 
@@ -49,7 +49,7 @@ def tracking_uri() -> str:
 
 
 def describe_uri() -> str:
-    """Returns the address without host, user, password or absolute path, fit for any file."""
+    """Returns the address without host, user, password or absolute path."""
     database = find_database()
     if database is None:
         return f"{tracking_uri().partition(':')[0]} (MLFLOW_TRACKING_URI)"
@@ -57,11 +57,7 @@ def describe_uri() -> str:
 
 
 def open_hint(experiment_id: str) -> list[str]:
-    """Returns the lines that tell the user how to look at the records.
-
-    Args:
-        experiment_id: MLflow's, of the records.
-    """
+    """Returns the lines that tell the user how to open MLflow's experiment with the records."""
     root, database = find_root(), find_database()
     if database is None:
         return [f"MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `{EXPERIMENTS}`"]
@@ -75,7 +71,7 @@ def open_hint(experiment_id: str) -> list[str]:
 
 
 def store_lock() -> BaseFileLock:
-    """Returns the lock, not yet held, that guards creation of the store and of records."""
+    """Returns the lock, not yet held, for creating the store and records."""
     database = find_database()
     folder = database.parent if database else find_root()
     return FileLock(folder / ".mlflow.lock", timeout=LOCK_SECONDS)

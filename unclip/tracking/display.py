@@ -1,4 +1,4 @@
-"""How a record looks in MLflow's pages: its description, and the table's columns."""
+"""How a record looks in MLflow's pages: its description, and the columns of the table."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ GRID = "samples/grid.png"
 
 
 def headlines(metrics: Mapping[str, float]) -> list[str]:
-    """Returns the figures worth a column: metrics/headline.json, else the first of the others."""
+    """Returns the figures worth a column: those of metrics/headline.json, else the first ones."""
     chosen = [key for key in metrics if key.startswith("headline.")]
     return (chosen or list(metrics))[:HEADLINES]
 
@@ -23,15 +23,9 @@ def describe(
 ) -> str:
     """Returns a run's description in Markdown: figures, origins, the way back, the pictures.
 
-    MLflow folds it after about four lines, so the short things come first.
-
-    Args:
-        contents: the experiment.
-        links: kind of model → the run that trained it.
-        run_id: the record's own run, which holds the pictures.
-        commit: where the experiment started; "" without git.
-        name: of the DVC experiment; "" outside one.
-        state: how the code relates to the commit.
+    MLflow folds it after about four lines, so the short parts come first. `links` is kind of model
+    → the run that trained it, `run_id` the record's own run, which holds the pictures, `name` that
+    of the DVC experiment, `state` says whether the code differs from the commit; "" is unknown.
     """
     figures = ", ".join(
         f"{key.removeprefix('headline.')} **{contents.metrics[key]:.4g}**"
@@ -57,22 +51,17 @@ def describe(
 
 
 def changed_params(runs: Sequence[Run]) -> list[str]:
-    """Returns the params in which the runs differ: the columns that tell the rows apart."""
+    """Returns the params in which the runs differ, as columns."""
     values = [run.params for run in runs]
     keys = dict.fromkeys(key for params in values for key in params)
     return [key for key in keys if len({params.get(key) for params in values}) > 1][:COLUMNS]
 
 
 def table_view(metrics: Sequence[str], params: Sequence[str], now: int) -> str:
-    """Returns a saved view of the runs table, as the pages of MLflow 3.15 to 3.17 store theirs.
+    """Returns a saved view of the runs table with these columns; `now` in ms since 1970.
 
-    Without one the table shows no figure at all. The format is MLflow's own and not documented;
-    where it changes, this view is not offered and nothing else is lost.
-
-    Args:
-        metrics: names of the columns with figures.
-        params: names of the columns with values.
-        now: milliseconds since 1970.
+    Without one the table shows no figures. The format is undocumented, that of MLflow 3.15 to 3.17;
+    if it changes, only this view is missing.
     """
     columns = {f"params.`{key}`": key for key in params}
     columns |= {f"metrics.`{key}`": key for key in metrics}

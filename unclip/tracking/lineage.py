@@ -1,4 +1,4 @@
-"""Which runs in MLflow made a set of checkpoints, found by the hashes of their weights."""
+"""The runs in MLflow that made a set of checkpoints, found by the hashes of their weights."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,10 +8,10 @@ from unclip.tracking.store import STAGES, Run, Store, TrackingError, open_store,
 
 
 class Lineage(NamedTuple):
-    """What MLflow knows of checkpoints."""
+    """The runs behind a set of checkpoints."""
 
     trainings: dict[str, Run]  # kind of network → the run that trained it, if there is one
-    records: list[Run]  # of whole experiments with all of the checkpoints, oldest first
+    records: list[Run]  # of experiments that have all of the checkpoints, oldest first
 
 
 def find_lineage(hashes: Mapping[str, str]) -> Lineage:
@@ -28,8 +28,8 @@ def find_lineage(hashes: Mapping[str, str]) -> Lineage:
     database = find_database()
     if database is not None and not database.exists():
         raise TrackingError(
-            f"{describe_uri()}: no records of MLflow here yet; `python cli.py log` writes that of "
-            "this folder"
+            f"{describe_uri()}: no records of MLflow here yet; `python cli.py log` writes the one "
+            "of this folder"
         )
     with tracking_errors():
         store = open_store()
@@ -38,9 +38,9 @@ def find_lineage(hashes: Mapping[str, str]) -> Lineage:
 
 
 def find_trainings(store: Store, hashes: Mapping[str, str]) -> dict[str, Run]:
-    """Returns kind of network → the run that made it, found by the hash of its weights.
+    """Returns kind of network → the newest run that made it, a finished one if there is any.
 
-    Of several the newest that ended well; a network that no run here has made is left out.
+    `hashes`: kind of network → SHA-256 of its weights. Networks without a run are left out.
     """
     found = {}
     for kind, weights in hashes.items():

@@ -1,4 +1,4 @@
-"""A training stage's run in MLflow, written while it trains, without ever holding it up."""
+"""A training stage's run in MLflow, written while it trains, which never waits for it."""
 
 import math
 import os
@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -21,7 +20,7 @@ from unclip.tracking.workspace import experiment_name, find_commit, flatten
 
 FLUSH_SECONDS = 5.0
 EXIT_SECONDS = 60.0
-INTERRUPT_SECONDS = 10.0  # who pressed Ctrl-C does not want to wait
+INTERRUPT_SECONDS = 10.0  # after Ctrl-C nobody wants to wait
 
 Job = Callable[[Store, str], None]
 
@@ -29,14 +28,13 @@ Job = Callable[[Store, str], None]
 class StageRun:
     """One run in `unclip-stages`, used as a context manager around a training.
 
-    Every method only puts a copy into a queue; one background thread imports mlflow, opens the
-    store and writes. When MLflow fails, one line on stderr says so and all later calls do nothing:
-    files are the truth and MLflow is a view of them. UNCLIP_TRACKING=off does nothing from the
-    start.
+    Every method only puts a copy into a queue; a background thread imports mlflow, opens the store
+    and writes. If MLflow fails, one line on stderr says so and all later calls do nothing: files
+    are the truth and MLflow is a view of them. With UNCLIP_TRACKING=off no call does anything.
 
     Args:
         stage: the stage's name in dvc.yaml.
-        params: the values the stage was handed; nested ones are flattened to dotted keys.
+        params: of the stage; nested ones are flattened to dotted keys.
         tags: more tags for the run.
     """
 
@@ -47,7 +45,7 @@ class StageRun:
         self._stage, self._params, self._tags = stage, flatten(params), dict(tags or {})
         self._started = now_ms()
         self._silent = not is_tracking_on()
-        # Points, another call of the store, or the status that ends it all.
+        # Points, another call of the store, or the final status.
         self._queue: queue.SimpleQueue[list[Point] | Job | str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
@@ -56,12 +54,7 @@ class StageRun:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._silent:
             return
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
@@ -71,18 +64,18 @@ class StageRun:
             self._give_up("the store did not answer in time")
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hands over metric values at a training step; values that are not finite are skipped."""
+        """Queues metric values at a training step, except those that are not finite."""
         now = now_ms()
         values = ((key, float(value)) for key, value in metrics.items())
         self._put([Point(key, v, now, step) for key, v in values if math.isfinite(v)])
 
     def log_image(self, key: str, image: Image.Image, step: int) -> None:
-        """Hands over a picture."""
+        """Queues a picture."""
         copied = image.copy()
         self._put(lambda store, run_id: store.client.log_image(run_id, copied, key=key, step=step))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Hands over tags. `output_hash` (of the weight file) lets the record find this run."""
+        """Queues tags. The record finds this run by `output_hash`, of the weight file."""
         copied = dict(tags)
         self._put(lambda store, run_id: store.log(run_id, tags=copied))
 
@@ -120,19 +113,18 @@ class StageRun:
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": commit,
             "host": socket.gethostname(),
-            # Pids come again, so the time that a process started belongs to its name.
+            # Pids are reused; with its start time a process is unique.
             "pid": str(os.getpid()),
             "process_started": f"{psutil.Process().create_time():.0f}",
             **self._tags,
         }
         label = f"{self._stage} {name or commit[:7]}".strip()
-        given = {key: value for key, value in tags.items() if value}
-        run_id = store.create_run(STAGES, label, given, self._started)
+        run_id = store.create_run(STAGES, label, tags, self._started)
         store.log(run_id, params=self._params)
         return run_id
 
     def _write(self, store: Store, run_id: str) -> None:
-        """Writes what the queue brings until a final status comes; points are gathered first."""
+        """Writes items of the queue until the final status comes; collects points first."""
         points: list[Point] = []
         due = time.monotonic() + FLUSH_SECONDS
         while True:
@@ -153,18 +145,12 @@ class StageRun:
 
 
 def close_dead_runs(store: Store) -> None:
-    """Marks as KILLED the runs of this machine that still say RUNNING while their process is gone.
-
-    A process that is killed outright cannot say so itself.
-    """
+    """Marks as KILLED the runs of this machine that say RUNNING although their process is gone."""
     for run in store.find_runs(STAGES, {"host": socket.gethostname()}, status="RUNNING"):
-        if not _is_alive(int(run.tags["pid"]), float(run.tags["process_started"])):
+        try:
+            started = psutil.Process(int(run.tags["pid"])).create_time()
+        except psutil.NoSuchProcess:
+            started = math.inf
+        # The system derives the start from the boot time, which a clock correction shifts.
+        if abs(started - float(run.tags["process_started"])) > 5:
             store.client.set_terminated(run.id, status="KILLED")
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    try:
-        # The start is worked out from the time of boot, which a clock correction shifts a little.
-        return bool(abs(psutil.Process(pid).create_time() - started) < 5)
-    except psutil.NoSuchProcess:
-        return False

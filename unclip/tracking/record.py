@@ -31,18 +31,14 @@ SHOWN = ("samples/grid.png", "samples/trajectory.png")
 
 
 def record_experiment(workspace: Path, force: bool = False) -> dict[str, Any]:
-    """Returns where the experiment in `workspace` stands in MLflow, after writing it if needed.
+    """Returns the record in MLflow of the experiment in a folder, after writing it if needed.
 
-    The same state of the DAG is written once, however often this is called. A record that was
-    broken off, or whose files are gone, is written anew.
-
-    Args:
-        workspace: folder with dvc.lock, params.yaml, metrics/, history/, models/ and pictures.
-        force: write anew also where a complete record stands.
+    Each state of the DAG is written once, unless `force` is set, the writing was interrupted, or
+    the record's files are gone.
 
     Returns:
-        `run_id`, `experiment_id` (MLflow's), `digest`, `created` (False when the record already
-        stood) and `tracking_uri` (without host or path).
+        `run_id`, `experiment_id` (MLflow's), `digest`, `created` (whether it was written now) and
+        `tracking_uri` (without host or path).
 
     Raises:
         TrackingError: one line; MLflow or a file could not be used.
@@ -52,7 +48,7 @@ def record_experiment(workspace: Path, force: bool = False) -> dict[str, Any]:
     with tracking_errors():
         contents = read_workspace(workspace)
         store = open_store()
-        # Two queued experiments may reach the same state at the same time.
+        # Two queued experiments may reach the same state at once.
         with store_lock():
             run_id, created = _record(store, workspace, contents, force)
         return {
@@ -74,7 +70,7 @@ def _record(store: Store, workspace: Path, contents: Contents, force: bool) -> t
         if run.id != run_id:
             store.client.delete_run(run.id)
     if kept is None:
-        # The record stands; a server that refuses the view takes nothing from it.
+        # The record is complete without the view, which a server may refuse.
         with contextlib.suppress(Exception):
             params = changed_params(store.find_runs(EXPERIMENTS, {"complete": "true"}))
             view = table_view(headlines(contents.metrics), params, now_ms())
@@ -110,7 +106,7 @@ def _write(store: Store, workspace: Path, contents: Contents) -> str:
             **{f"stage_run.{run.tags.get('stage', kind)}": run.id for kind, run in links.items()},
             **{f"checkpoint.{kind}": value for kind, value in contents.checkpoints.items()},
         }
-        store.log(run_id, tags={key: value for key, value in tags.items() if value})
+        store.log(run_id, tags=tags)
         store.log(run_id, tags={"complete": "true"})
         store.client.set_terminated(run_id, status="FINISHED")
     except BaseException:
@@ -121,7 +117,7 @@ def _write(store: Store, workspace: Path, contents: Contents) -> str:
 
 
 def _points(contents: Contents) -> list[Point]:
-    """Returns every value; MLflow refuses two equal ones of one metric at one step."""
+    """Returns every value once: MLflow refuses two of a metric at one step."""
     now = now_ms()
     points = [
         Point(key, value, now, step)

@@ -1,7 +1,7 @@
-"""The door to MLflow: how the store is opened safely, and the few calls we make.
+"""MLflow's store: how it is opened safely, and the few calls we make.
 
-mlflow is imported only inside functions: the import takes seconds, and a training must not wait for
-it. Everything that comes from here may raise; `live` and `record` decide what a failure means.
+mlflow is imported inside functions only: it takes seconds, and a training must not wait for it.
+Everything here may raise; `live` and `record` decide what a failure means.
 """
 
 import os
@@ -26,8 +26,8 @@ from unclip.tracking.address import (
 
 STAGES = "unclip-stages"
 
-# Read by MLflow when it is imported. Its log is silent because we report failures ourselves, in
-# one line; without the retry limit an unreachable server would hold the writer for minutes.
+# MLflow reads these when it is imported. We report failures ourselves, in one line; without the
+# retry limit an unreachable server would block the writer for minutes.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
@@ -37,18 +37,18 @@ ENVIRONMENT = {
 NOTES = {
     EXPERIMENTS: "One row for each state of the whole DAG, rebuilt from files: all params, "
     "metrics, curves and pictures, with links to the runs that trained each checkpoint.",
-    STAGES: "Training stages as they run. Their numbers also stand in `history/` and `metrics/`; "
-    "the finished picture of an experiment is in `unclip`.",
+    STAGES: "Training stages as they run. Their numbers are also in `history/` and `metrics/`; "
+    "`unclip` has the record of a whole experiment.",
 }
 MOST_PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's own limits
 
 
 class TrackingError(UserError):
-    """MLflow could not be used; the message is one line. No training stops for it."""
+    """MLflow could not be used; the message is one line. It stops no training."""
 
 
 class Point(NamedTuple):
-    """One value of one metric; `timestamp` in milliseconds since 1970, `step` in training steps."""
+    """One value of a metric; `timestamp` in milliseconds since 1970, `step` in training steps."""
 
     key: str
     value: float
@@ -67,7 +67,7 @@ class Run(NamedTuple):
 
 
 def now_ms() -> int:
-    """Returns the time as MLflow counts it: milliseconds since 1970."""
+    """Returns milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
@@ -75,8 +75,9 @@ class Store:
     """An open MLflow store. Safe to use from one thread at a time.
 
     Args:
-        client: MLflow's own, for all that needs no help.
-        experiment_ids: name of an experiment → its id, then those of experiments set aside.
+        client: MLflow's own.
+        experiment_ids: name of an experiment → its id, then those of its predecessors, whose files
+            are elsewhere.
     """
 
     def __init__(self, client: Any, experiment_ids: Mapping[str, Sequence[str]]) -> None:
@@ -88,9 +89,13 @@ class Store:
         return self._experiment_ids[experiment][0]
 
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str], started: int) -> str:
-        """Returns the id of a new run with status RUNNING; `started` in milliseconds since 1970."""
+        """Returns the id of a new run, status RUNNING; `started` in milliseconds since 1970.
+
+        Empty tags are left out.
+        """
+        given = {key: value for key, value in tags.items() if value}
         run = self.client.create_run(
-            self.experiment_id(experiment), start_time=started, tags=dict(tags), run_name=name
+            self.experiment_id(experiment), start_time=started, tags=given, run_name=name
         )
         return str(run.info.run_id)
 
@@ -120,20 +125,20 @@ class Store:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes metric values, params and tags, in as few calls as MLflow allows."""
+        """Writes metric values, params and tags that are not empty, in as few calls as possible."""
         from mlflow.entities import Metric, Param, RunTag
 
         entries = {
             "metrics": [Metric(clean_name(key), *rest) for key, *rest in points],
             "params": [Param(clean_name(key), value) for key, value in (params or {}).items()],
-            "tags": [RunTag(clean_name(key), value) for key, value in (tags or {}).items()],
+            "tags": [RunTag(clean_name(key), v) for key, v in (tags or {}).items() if v],
         }
         for kind, most in MOST_PER_CALL.items():
             for start in range(0, len(entries[kind]), most):
                 self.client.log_batch(run_id, **{kind: entries[kind][start : start + most]})
 
     def log_dataset(self, run_id: str, name: str, digest: str) -> None:
-        """Names the data set, for MLflow's column of that name."""
+        """Fills MLflow's column `Dataset`."""
         from mlflow.entities import Dataset, DatasetInput
 
         dataset = Dataset(name=name, digest=digest[:36], source_type="dvc", source="{}")
@@ -146,7 +151,7 @@ def clean_name(key: str) -> str:
 
 
 def open_store() -> Store:
-    """Returns the store, made first where there is none.
+    """Returns the store, which is created if need be.
 
     Raises:
         TrackingError: the place cannot be written, the database is of another MLflow, the server
@@ -164,13 +169,13 @@ def open_store() -> Store:
 
 
 def require_writable(database: Path) -> None:
-    """Fails soon where nothing can be written: MLflow retries an unusable file for minutes."""
+    """Fails early if the file cannot be written: MLflow would retry for minutes."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("BEGIN IMMEDIATE")
 
 
 def open_client(uri: str) -> Any:
-    """Returns MLflow's own client, which makes or upgrades the tables of a database."""
+    """Returns MLflow's client, which creates or upgrades the tables of a database."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
@@ -189,12 +194,10 @@ def _open(artifacts: str | None) -> Store:
             moved.append(_set_aside(client, found))
             found = None
         if found is None:
-            # Never MLflow's Default, whose artifact folder is that of whoever opened the store
-            # first. The kind keeps the UI from asking what sort of experiment this is.
-            tags = {
-                "mlflow.note.content": note,
-                "mlflow.experimentKind": "custom_model_development",
-            }
+            # Never MLflow's Default, whose artifact folder depends on where the store was first
+            # opened. The kind keeps the UI from asking for the sort of experiment.
+            tags = {"mlflow.note.content": note}
+            tags["mlflow.experimentKind"] = "custom_model_development"
             current = str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
         else:
             current = str(found.experiment_id)
@@ -210,12 +213,12 @@ def _open(artifacts: str | None) -> Store:
 
 
 def _lies_elsewhere(location: str, here: str) -> bool:
-    """Returns whether files go to a folder that we made in another place; a bucket stays one."""
+    """Returns whether files go to a folder `mlruns` of another place, and not to a bucket."""
     return location != here and location.startswith("file:") and location.endswith("/mlruns")
 
 
 def _set_aside(client: Any, experiment: Any) -> str:
-    """Returns the new name of an experiment, whose place for files no call of MLflow can change."""
+    """Renames an experiment, because MLflow cannot change where its files go; returns the name."""
     folder = Path(unquote(experiment.artifact_location)).parent.name
     name = f"{experiment.name} (files in {folder}, {experiment.experiment_id})"
     client.rename_experiment(experiment.experiment_id, name)
@@ -224,7 +227,7 @@ def _set_aside(client: Any, experiment: Any) -> str:
 
 @contextmanager
 def tracking_errors(where: str = "") -> Iterator[None]:
-    """Turns whatever fails inside into a TrackingError that begins with the place, if any."""
+    """Turns any error into a TrackingError, whose message begins with the place, if given."""
     try:
         yield
     except TrackingError:
@@ -234,7 +237,7 @@ def tracking_errors(where: str = "") -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Returns one line that says what is wrong and, where we know, what to do."""
+    """Returns one line that says what is wrong and, if known, what to do."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}; install the requirements of this project"
     schema = re.search(r"found version (\w+), but expected", str(error))

@@ -1,4 +1,4 @@
-"""What the files of a workspace say about an experiment. Knows nothing of MLflow."""
+"""An experiment as the files of a workspace tell it. Knows nothing of MLflow."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from unclip.core.artifacts import WEIGHTS, weights_hash
 from unclip.pictures.history import read_history
 from unclip.tracking.address import find_root
 
-# Pictures worth keeping with the record, and the files from which a state can be brought back.
+# Pictures that the record keeps, and the files that bring a state back.
 PICTURES = ("samples/*.png", "samples/sweep/*.png", "plots/*.png")
 PAINTED = "samples/train_decoder/step_*.png"
 FILES = ("params.yaml", "dvc.lock")
 CODE = ("params.yaml", "dvc.yaml", "unclip", "stages")
-# What `dvc.lock` says of a file beside its path and hash can differ between machines.
+# Facts of a file in `dvc.lock` that can differ between machines.
 INCIDENTAL = {"path", "size", "nfiles", "isexec", "hash"}
 
 
@@ -32,17 +32,17 @@ class Contents:
     digest: str  # names the state of the DAG (see `experiment_digest`)
     params: dict[str, str]  # params.yaml, flattened
     metrics: dict[str, float]  # metrics/<name>.json as `<name>.<dotted key>`
-    # history/<stage>.csv as `<stage>/<column>`, each a list of (step, value): by the slash MLflow's
-    # pages give each stage a section of charts, and a final figure never falls into a curve.
+    # history/<stage>.csv as `<stage>/<column>`, lists of (step, value): the slash gives each stage
+    # a section of charts in MLflow, and keeps curves apart from final figures.
     curves: dict[str, list[tuple[int, float]]]
     pictures: list[Path]
     painted: dict[int, Path]  # training step → what the decoder painted then
-    checkpoints: dict[str, str]  # kind of model → hash of its weights, as its training tags it
-    data_hash: str  # DVC's of the prepared data; "" where there is none
+    checkpoints: dict[str, str]  # kind of model → SHA-256 of its weights
+    data_hash: str  # DVC's of the prepared data; "" if there is none
 
 
 def read_workspace(folder: Path) -> Contents:
-    """Returns what stands in the files of `folder`; what is missing is left out.
+    """Returns what the files of `folder` tell; missing ones are left out.
 
     Raises:
         UserError: dvc.lock or params.yaml is missing, or a file cannot be read.
@@ -65,7 +65,7 @@ def read_workspace(folder: Path) -> Contents:
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a nested mapping as dotted key → text; equal numbers give equal text."""
+    """Returns a nested mapping as dotted key → text."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, default=str)
         for key, value in _leaves(values)
@@ -73,10 +73,9 @@ def flatten(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def experiment_digest(lock: Mapping[str, Any]) -> str:
-    """Returns a SHA-256 over what went into and came out of each stage but `report`.
+    """Returns a SHA-256 over the inputs and outputs of each stage but `report` in a dvc.lock.
 
-    `lock` is the parsed dvc.lock. Report's own entry is left out: it is stale while report runs.
-    Sizes and the order of entries do not count.
+    Report's own entry is stale while report runs. Sizes and the order of entries do not count.
     """
     states = {
         name: {
@@ -99,12 +98,12 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def experiment_name() -> str:
-    """Returns the name of the running DVC experiment, "" outside `dvc exp run`."""
+    """Returns the name of the running DVC experiment; "" outside `dvc exp run`."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def find_commit() -> str:
-    """Returns the commit an experiment started from, else HEAD; "" without git."""
+    """Returns the commit that the DVC experiment started from, else HEAD; "" without git."""
     return os.environ.get("DVC_EXP_BASELINE_REV") or _ask_git(find_root(), "rev-parse", "HEAD")
 
 
