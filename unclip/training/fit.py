@@ -72,14 +72,7 @@ def fit(
     ledger = Ledger(stage, log, keeps_last=training.ema is not None)
     first_step = _restore(state, training, ledger, hooks)
 
-    def validate_kept(_: int, kept: nn.Module) -> None:
-        with torch.inference_mode(), accelerator.autocast():
-            figures = validate(kept)
-        ledger.add_validation(figures, kept)
-
-    every_row = max(1, params.train_steps // ROWS_OF_HISTORY)
-    averaging = Hook(every_row, lambda *_: ledger.add_averages())
-    hooks = (averaging, Hook(params.val_every, validate_kept), *hooks)
+    hooks = (*_figure_hooks(ledger, validate, params, accelerator), *hooks)
     is_shown = Share.of(accelerator).leads
     with progress(stage, params.train_steps, done=first_step, shown=is_shown) as bar:
         for step in training.steps(first_step):
@@ -98,6 +91,24 @@ def fit(
         ledger.history.write(history_path)
     assert ledger.kept is not None, "train_steps is at least 1"
     return ledger.kept
+
+
+def _figure_hooks(
+    ledger: Ledger,
+    validate: Callable[[nn.Module], dict[str, float]],
+    params: Hyperparameters,
+    accelerator: Any,
+) -> tuple[Hook, Hook]:
+    """Returns what records the training's averages and its validation figures."""
+
+    def validate_kept(_: int, kept: nn.Module) -> None:
+        with torch.inference_mode(), accelerator.autocast():
+            figures = validate(kept)
+        ledger.add_validation(figures, kept)
+
+    every_row = max(1, params.train_steps // ROWS_OF_HISTORY)
+    averages = Hook(every_row, lambda *_: ledger.add_averages())
+    return averages, Hook(params.val_every, validate_kept)
 
 
 def _restore(
