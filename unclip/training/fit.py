@@ -70,16 +70,15 @@ def fit(
     training = Training(model, loss_function, params, stage=stage, accelerator=accelerator)
     ledger = Ledger(stage, log, keeps_last=training.ema is not None)
     first_step = _restore(state, training, ledger, hooks)
-    add_validation = _validation(validate, ledger, accelerator)
-    row = max(1, params.train_steps // ROWS_OF_HISTORY)
-    own_hooks = Hook(row, lambda *_: ledger.add_averages()), Hook(params.val_every, add_validation)
+
+    hooks = (*_figure_hooks(ledger, validate, params, accelerator), *hooks)
     is_shown = Share.of(accelerator).leads
     with progress(stage, params.train_steps, done=first_step, shown=is_shown) as bar:
         for step in training.steps(first_step):
             ledger.add_step(step)
             bar.advance(loss=ledger.train_loss)
             is_last = step.step == params.train_steps
-            for hook in (*own_hooks, *hooks):
+            for hook in hooks:
                 if is_last or step.step % hook.interval == 0:
                     hook.act(step.step, training.kept.eval())
                     training.model.train()
@@ -93,15 +92,22 @@ def fit(
     return ledger.kept
 
 
-def _validation(
-    validate: Callable[[nn.Module], dict[str, float]], ledger: Ledger, accelerator: Any
-) -> Callable[[int, nn.Module], None]:
-    def add_validation(_: int, kept: nn.Module) -> None:
+def _figure_hooks(
+    ledger: Ledger,
+    validate: Callable[[nn.Module], dict[str, float]],
+    params: Hyperparameters,
+    accelerator: Any,
+) -> tuple[Hook, Hook]:
+    """Returns what records the training's averages and its validation figures."""
+
+    def validate_kept(_: int, kept: nn.Module) -> None:
         with torch.inference_mode(), accelerator.autocast():
             figures = validate(kept)
         ledger.add_validation(figures, kept)
 
-    return add_validation
+    every_row = max(1, params.train_steps // ROWS_OF_HISTORY)
+    averages = Hook(every_row, lambda *_: ledger.add_averages())
+    return averages, Hook(params.val_every, validate_kept)
 
 
 def _restore(
