@@ -27,7 +27,8 @@ def as_before():
 )
 def test_auto_is_half_precision_where_the_machine_has_it(monkeypatch, asked, has_bf16, used):
     monkeypatch.setenv("UNCLIP_DEVICE", "cpu")
-    monkeypatch.setattr(device, "_has_bf16", lambda device: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_bf16)
     opened = device.open_machine(asked)
     assert (opened.device, opened.precision) == ("cpu", used)
     assert opened.accelerator.mixed_precision == ("bf16" if used == "bf16" else "no")

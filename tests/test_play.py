@@ -240,11 +240,11 @@ def test_requests_side_by_side_get_their_own_pictures(port):
         ("paint", PAINT | {"steps": 251}, "steps: 251 "),
         ("paint", PAINT | {"guidance": -1}, "guidance: -1 "),
         ("paint", PAINT | {"nmu": 1}, "nmu: unknown key"),
-        ("paint", {"prompt": "a red circle"}, "num: missing"),
+        ("paint", {"prompt": "a red circle"}, "missing"),
         ("paint", [], "is not allowed; expected"),
         ("vary", VARY | {"picture": ""}, "the picture: "),
         ("vary", VARY | {"picture": "äö"}, "picture: is not base64"),
-        ("vary", VARY | {"picture": "aGVsbG8="}, "the picture: is no picture"),
+        ("vary", VARY | {"picture": "aGVsbG8="}, "the picture: cannot be read"),
         ("interpolate", WAY | {"start": {}}, "start: "),
         ("interpolate", WAY | {"start": {"prompt": "/a/picture.png"}}, "names a file"),
         ("interpolate", WAY | {"end": {"prompt": ""}}, "caption '': "),
@@ -270,7 +270,7 @@ def test_what_is_no_json_is_answered_in_one_line(port, body):
 
 def test_what_is_too_large_is_refused(port):
     status, _, answer = request(port, "POST", "/ask/paint", b" " * 30_000_001)
-    assert (status, b"is more than 30 MB" in answer) == (400, True)
+    assert (status, b"larger than 30 MB" in answer) == (400, True)
 
 
 # Nobody else
@@ -282,40 +282,20 @@ def test_a_page_of_somebody_else_gets_nothing(port):
     assert (plain[0], b"is not JSON" in plain[2]) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("host", "asked", "is_own"),
-    [
-        ("127.0.0.1", "127.0.0.1:7860", True),
-        ("127.0.0.1", "LocalHost:7860", True),
-        ("localhost", "[::1]:7860", True),
-        ("127.0.0.1", "192.168.0.7", False),
-        ("127.0.0.1", "evil.example", False),
-        ("127.0.0.1", "127.0.0.1.evil.example", False),
-        ("127.0.0.1", "", False),
-        ("0.0.0.0", "192.168.0.7:7860", True),
-        ("0.0.0.0", "[2001:db8::7]:7860", True),
-        ("0.0.0.0", "localhost:7860", True),
-        ("0.0.0.0", "evil.example:7860", False),
-        ("0.0.0.0", "192.168.0.7.evil.example", False),
-        ("0.0.0.0", "[192.168.0.7", False),
-        ("0.0.0.0", "", False),
-        ("My-Pc", "my-pc:7860", True),
-        ("my-pc", "192.168.0.7:7860", True),
-        ("my-pc", "evil.my-pc:7860", False),
-        ("my-pc", "evil.example", False),
-    ],
-)
-def test_the_server_is_asked_by_its_own_names_alone(host, asked, is_own):
-    from unclip.serving.hosts import is_own as found
-
-    assert found(asked, host) == is_own
+@pytest.mark.parametrize("name", ["127.0.0.1", "LocalHost:7860", "[::1]:7860"])
+def test_the_server_of_this_machine_answers_to_its_own_names(port, name):
+    assert request(port, "GET", "/facts", Host=name)[0] == 200
 
 
-def test_a_server_for_others_answers_by_address_and_sends_other_names_away(unclip):
+@pytest.mark.parametrize("name", ["192.168.0.7", "evil.example", "127.0.0.1.evil.example", ""])
+def test_the_server_of_this_machine_answers_to_no_other_name(port, name):
+    assert request(port, "GET", "/facts", Host=name)[0] == 400
+
+
+def test_a_server_for_other_machines_answers_to_every_name(unclip):
     with serving(unclip, "0.0.0.0") as port:
         assert request(port, "GET", "/facts", Host=f"192.168.0.7:{port}")[0] == 200
-        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
-        assert request(port, "POST", "/ask/paint", PAINT, Host="evil.example")[0] == 400
+        assert request(port, "GET", "/facts", Host="my-pc")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -562,14 +542,6 @@ def test_where_nothing_is_trained_it_paints_with_what_came_with_the_code_and_say
         assert said[0].startswith("Nothing is trained here yet: painting with pretrained/fashion_")
         port = int(address.rpartition(":")[2])
         assert ask(port, "paint", PAINT | {"prompt": "An image of a bag"})
-
-
-@pytest.mark.slow
-def test_what_listens_for_others_is_reached_by_address_and_by_no_other_name(tmp_path):
-    with playing(tmp_path, "--from", PRETRAINED, "--host", "0.0.0.0") as (_, address):
-        port = int(address.rpartition(":")[2])
-        assert request(port, "GET", "/facts")[0] == 200
-        assert request(port, "GET", "/facts", Host=f"evil.example:{port}")[0] == 400
 
 
 @pytest.mark.slow

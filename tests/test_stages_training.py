@@ -24,6 +24,7 @@ from unclip.core.device import open_machine
 from unclip.core.seeding import generator
 from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
+from unclip.diffusion.process import Diffusion
 from unclip.models.clip import CLIP
 from unclip.models.judge import Judge
 from unclip.models.prior import Prior
@@ -447,10 +448,10 @@ def test_captions_are_embedded_in_pieces_and_each_is_there(trained, workspace, m
 
 @pytest.mark.parametrize("painted_in", ["fp32", "bf16"])
 def test_caption_embeddings_are_those_that_a_prompt_will_get(trained, painted_in):
-    from unclip.painting.system import System
+    from unclip.painting.loading import load_system
 
     embeddings, data = Embeddings(trained.layout.embeddings), Prepared(trained.layout.prepared)
-    system = System.load(trained.layout.models)
+    system = load_system(trained.layout.models)
     for row in (0, 17, len(data.captions) - 1):
         with torch.autocast("cpu", torch.bfloat16, enabled=painted_in == "bf16"):
             texts, _ = system.read([data.captions[row]])
@@ -509,14 +510,14 @@ def mirrored(trained, tmp_path_factory):
 def pictures_and_conditions(monkeypatch, workspace, step=0):
     """What `loss` makes of a step: pictures (B, C, H, W) in [0, 255] and the conditions."""
     task, spy, starts = task_of(workspace, "train_decoder"), Spy(), []
-    original = stages.train_decoder.diffusion_loss
+    original = Diffusion.loss
 
-    def catch(denoise, schedule, kind, x_start, t, noise):
+    def catch(diffusion, denoise, x_start, t, noise):
         starts.append(x_start)
-        return original(denoise, schedule, kind, x_start, t, noise)
+        return original(diffusion, denoise, x_start, t, noise)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.train_decoder, "diffusion_loss", catch)
+        patch.setattr(Diffusion, "loss", catch)
         task.loss(spy, step)
     return task.data.normalisation.to_uint8(starts[0]).numpy(), spy.seen
 
@@ -573,7 +574,7 @@ def test_a_decoder_without_flips_learns_pictures_with_their_own_embeddings(monke
 def test_flips_without_mirrored_embeddings_are_a_line_for_the_user(trained):
     from unclip.config.errors import UserError
 
-    with pytest.raises(UserError, match=r"mirrored pictures.*clip\.embed_flipped"):
+    with pytest.raises(UserError, match=r"train_flipped\.npy: is missing"):
         Embeddings(trained.layout.embeddings).images("train", flipped=True)
 
 
