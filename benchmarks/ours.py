@@ -52,7 +52,9 @@ def training(folder: Path, stage: str, **changes: Any) -> Work:
     machine = open_machine(section.precision)
     task = TASKS[stage].of(layout, section, machine)
     model = task.new_model()
-    steps = Training(model, task.loss, section, stage=stage, accelerator=machine.accelerator).steps()
+    steps = Training(
+        model, task.loss, section, stage=stage, accelerator=machine.accelerator
+    ).steps()
     facts = {
         "pictures": section.batch_size,
         "flops": count_flops(lambda: next(steps)),

@@ -183,7 +183,7 @@ def test_an_edit_adds_what_the_prior_sees_between_its_captions():
 
 @pytest.mark.parametrize("caption", ["a red circle", "A Red circle"])
 def test_an_edit_to_the_same_caption_is_refused(caption):
-    with pytest.raises(UserError, match="'a red circle': .*another caption"):
+    with pytest.raises(UserError, match=r"'a red circle': .*another caption"):
         edited(SYSTEM, latent(), caption, "a red circle", 0.5, 2, SETTINGS)
 
 
