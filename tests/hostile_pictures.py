@@ -118,7 +118,7 @@ def without_pixels(path: Path, draws: np.random.Generator) -> None:
 
 
 def clear_colour_of_16_bits(path: Path, draws: np.random.Generator) -> None:
-    """Writes an RGB PNG of 16 bits with a transparent colour that 8 bits can not name."""
+    """Writes an RGB PNG of 16 bits with a transparent colour that 8 bits cannot name."""
     rows = b"".join(b"\0" + draws.bytes(6 * 5) for _ in range(4))
     path.write_bytes(png(5, 4, rows, depth=16, clear=struct.pack(">HHH", 300, 7, 65535)))
 

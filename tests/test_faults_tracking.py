@@ -58,7 +58,7 @@ def newer(root: Path) -> Iterator[Variables]:
 
 @contextmanager
 def no_place_to_write(root: Path) -> Iterator[Variables]:
-    (root / "mlflow.db").mkdir()  # also root, whom no permission stops, can not write here
+    (root / "mlflow.db").mkdir()  # also root, whom no permission stops, cannot write here
     yield {}
     (root / "mlflow.db").rmdir()
 

@@ -155,7 +155,7 @@ def test_ordinary_prompts_are_a_line_each():
     assert join_prompts(["a red circle", "a blue star"]) == "a red circle\na blue star"
 
 
-# What can not be painted again
+# What cannot be painted again
 
 
 @pytest.mark.parametrize("text", [{}, {"prompts": "a", "seeds": "1"}, {"Software": "another"}])

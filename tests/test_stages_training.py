@@ -192,7 +192,7 @@ def test_no_training_looks_at_the_test_pictures(trained, workspace, stage):
 @pytest.mark.parametrize("stage", TRAININGS)
 def test_validation_pictures_are_never_learned(trained, tmp_path, stage):
     kind = TRAININGS[stage]
-    # Validated once, at the end, they can not choose the step either.
+    # Validated once, at the end, they cannot choose the step either.
     once = {kind: {"val_every": 4}}
     clean = copy_of(trained, tmp_path / "clean", **once).run(stage)
     poisoned = copy_of(trained, tmp_path / "poisoned", **once)

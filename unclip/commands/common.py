@@ -1,6 +1,6 @@
 """What commands share: opening checkpoints, checking folders and prompts, naming files.
 
-torch takes seconds to import, so it is imported after every check that does without it.
+torch takes seconds to import, so every check that does not need it comes first.
 """
 
 import itertools

@@ -89,7 +89,7 @@ def _print_rows(title: str, rows: Mapping[str, str]) -> None:
 
 def _describe_network(network: "Network") -> dict[str, str]:
     where = str(network.folder or ("DVC's cache" if network.md5 else "not on this machine"))
-    rows = {"SHA-256": network.hash, "lies in": where}
+    rows = {"SHA-256": network.hash, "place": where}
     if network.revisions:
         others = len(network.revisions) - MOST_REVISIONS
         more = f" and {others} more" if others > 0 else ""

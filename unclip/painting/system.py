@@ -105,12 +105,8 @@ class System:
     def invert(self, pictures: Pictures, image_embeds: Tensor, settings: Settings) -> Tensor:
         """Returns the noise (N, C, H, W) from which the decoder paints pictures again, in float32.
 
-        Reads no captions. Only ddim with eta 0 paints exactly the pictures again.
-
-        Args:
-            pictures: (N, C, H, W) uint8.
-            image_embeds: (N, D), their embeddings.
-            settings: how they will be painted.
+        Pictures are (N, C, H, W) uint8, their embeddings (N, D). Reads no captions. Only ddim with
+        eta 0 leads back exactly.
 
         Raises:
             UserError: more steps are asked for than the decoder has timesteps.

@@ -82,10 +82,7 @@ class ObjectStore:
     objects: Any  # DVC's own object database; None is an empty one
 
     def weights_hash(self, md5: str) -> str | None:
-        """Returns the SHA-256 of a network's weights; None if they are not kept here.
-
-        Args:
-            md5: of the network, from dvc.lock.
+        """Returns the SHA-256 of the weights of a network that dvc.lock names, None if not here.
 
         Raises:
             UserError: the place cannot be read.

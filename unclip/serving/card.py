@@ -49,7 +49,7 @@ paint something; the command line names the words that it never saw.
 """
 FIGURES_TEXT = """\
 Of {count} pictures, one seed{rounded}; ± is the 95 %
-margin. Every figure stands beside what real test pictures reach.
+margin. Beside every figure is what real test pictures reach.
 
 | | painted | real |
 |---|---|---|

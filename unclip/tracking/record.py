@@ -36,9 +36,8 @@ def record_experiment(workspace: Path, force: bool = False) -> dict[str, Any]:
     Each state of the DAG is written once, unless `force` is set, the writing was interrupted, or
     the record's files are gone.
 
-    Returns:
-        `run_id`, `experiment_id` (MLflow's), `digest`, `created` (whether it was written now) and
-        `tracking_uri` (without host or path).
+    The result has `run_id`, `experiment_id` (MLflow's), `digest`, `created` (whether it was written
+    now) and `tracking_uri` (without host or path).
 
     Raises:
         TrackingError: one line; MLflow or a file could not be used.
