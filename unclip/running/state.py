@@ -125,7 +125,8 @@ class TrainingState:
 
     def _write(self, folder: Path, snapshot: Snapshot) -> None:
         if self.made is not None and self.made.is_dir():
-            shutil.copytree(self.made, folder / FILES, dirs_exist_ok=True)
+            with replaced(folder / FILES) as temporary:
+                shutil.copytree(self.made, temporary)
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in snapshot.tensors.items()

@@ -17,12 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Share:
-    """The part that one process has in a training.
-
-    Attributes:
-        index: of this process.
-        count: of all processes.
-    """
+    """The part of one process in a training: process `index` of `count`."""
 
     index: int = 0
     count: int = 1
