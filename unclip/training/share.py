@@ -17,7 +17,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Share:
-    """The part of one process in a training: process `index` of `count`."""
+    """The part that one process has in a training.
+
+    Attributes:
+        index: of this process.
+        count: of all processes.
+    """
 
     index: int = 0
     count: int = 1
