@@ -280,7 +280,7 @@ def test_words_that_were_never_trained_are_named(run, trained, tmp_path, photo):
     assert "warning: hat: " in err
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_the_page_of_the_verbs_makes_its_pictures_by_its_commands(tmp_path):
     page = (REPO / "docs" / "verbs.md").read_text(encoding="utf-8")
     for name in ("cli.py", "pretrained"):

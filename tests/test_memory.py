@@ -13,7 +13,7 @@ from workspace import Workspace
 
 STATUS = Path("/proc/self/status")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.extra,
     pytest.mark.skipif(
         not STATUS.exists() or "RssAnon:" not in STATUS.read_text(encoding="utf-8"),
         reason="this system does not tell anonymous memory from mapped files",

@@ -17,7 +17,7 @@ from unclip.models.clip import CLIP, contrastive_loss
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
 from unclip.training.ledger import Ledger
-from unclip.training.loop import Step
+from unclip.training.loop import OptimizerStep
 
 GPU = torch.device("cuda", 0)
 PICTURES, CAPTIONS, LENGTH = 4, 3, 7
@@ -87,8 +87,8 @@ def test_the_decoder_meets_no_tensor_of_the_cpu(config, scale):
 
 
 def test_losses_of_a_state_are_weighed_with_those_since():
-    kept = Step(1, torch.tensor(1.0), torch.tensor(2.0), 0.1)
-    since = Step(2, torch.ones((), device=GPU), torch.ones((), device=GPU), 0.1)
+    kept = OptimizerStep(1, torch.tensor(1.0), torch.tensor(2.0), 0.1)
+    since = OptimizerStep(2, torch.ones((), device=GPU), torch.ones((), device=GPU), 0.1)
     ledger = Ledger("train_prior", None, keeps_last=True, recent=[kept, since])
     with pytest.raises(DataDependentOutputException):  # as far as fakes go: their values are read
         ledger.require_finite()

@@ -11,7 +11,7 @@ from pages import blocks
 from PIL import Image
 from tiny_params import tiny_params, write_params
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extra
 
 PAGE = REPO / "docs" / "own-data.md"
 

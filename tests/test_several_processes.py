@@ -122,6 +122,7 @@ def test_two_processes_train_as_one_does_at_the_same_batch(alone, in_two, stage)
     assert digest(shared, stage) != digest(alone, stage)  # sums are rounded in another order
 
 
+@pytest.mark.extra
 def test_two_processes_give_the_same_bytes_every_time(alone, in_two, tmp_path):
     again = copied(alone, tmp_path / "again")
     train(again, "train_clip", **TWO)
@@ -150,6 +151,7 @@ def launches() -> list[str]:
 
 
 @pytest.mark.parametrize("command", launches())
+@pytest.mark.extra
 def test_every_launcher_of_the_page_gives_the_same_bytes(alone, in_two, tmp_path, command):
     theirs = copied(alone, tmp_path / "theirs")
     remove_outs(theirs, "train_prior")
@@ -157,6 +159,7 @@ def test_every_launcher_of_the_page_gives_the_same_bytes(alone, in_two, tmp_path
     assert digest(theirs, "train_prior") == digest(in_two("train_prior").lab, "train_prior")
 
 
+@pytest.mark.extra
 def test_the_judge_learns_in_one_process(alone, tmp_path):
     lab = copied(alone, tmp_path / "lab")
     train(lab, "train_judge", **TWO | {"UNCLIP_THREADS": "1"})
@@ -222,7 +225,8 @@ def one_line_says_that_one_is_lost(launcher, processes) -> None:
     assert said.count("error: ") == 1
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.extra), 1])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.extra
 def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
     launcher, processes = in_the_middle(endless, "train_prior", **TWO)
     assert len(processes) == 2
@@ -230,6 +234,7 @@ def test_when_one_process_is_killed_all_end_and_one_line_says_so(endless, rank):
     one_line_says_that_one_is_lost(launcher, processes)
 
 
+@pytest.mark.extra
 def test_so_does_one_that_the_launcher_ends_before_it_has_noticed(endless):
     launcher, (slow, killed) = in_the_middle(endless, "train_prior", **TWO)
     slow.suspend()
@@ -240,9 +245,8 @@ def test_so_does_one_that_the_launcher_ends_before_it_has_noticed(endless):
     one_line_says_that_one_is_lost(launcher, [slow, killed])
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.extra)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.extra
 def test_who_ends_the_launcher_ends_all_and_reads_one_line(endless, number):
     launcher, processes = in_the_middle(endless, "train_prior", **TWO)
     launcher.send_signal(number)
@@ -255,6 +259,7 @@ def test_who_ends_the_launcher_ends_all_and_reads_one_line(endless, number):
     assert said.count("error: ") == 1, said
 
 
+@pytest.mark.extra
 def test_no_process_outlives_a_launcher_that_is_killed_outright(endless):
     launcher, processes = in_the_middle(endless, "train_prior", **TWO)
     launcher.kill()
@@ -262,6 +267,7 @@ def test_no_process_outlives_a_launcher_that_is_killed_outright(endless):
     launcher.communicate()
 
 
+@pytest.mark.extra
 def test_a_loss_that_is_not_finite_is_one_line(alone, tmp_path):
     lab = copied(alone, tmp_path / "lab")
     embeds = np.load(lab.root / "data/embeddings/train.npy")
@@ -284,6 +290,7 @@ def longer(alone, tmp_path) -> Lab:
     return saving_often(copied(alone, tmp_path / "longer", params))
 
 
+@pytest.mark.extra
 def test_two_processes_go_on_where_two_were_killed_and_end_in_the_same_bytes(longer, tmp_path):
     whole = copied(longer, tmp_path / "whole")
     train(whole, "train_decoder", **TWO)
@@ -296,6 +303,7 @@ def test_two_processes_go_on_where_two_were_killed_and_end_in_the_same_bytes(lon
     assert digest(longer, "train_decoder") == digest(whole, "train_decoder")
 
 
+@pytest.mark.extra
 def test_another_number_of_processes_starts_afresh(longer):
     launcher, processes = in_the_middle(longer, "train_decoder", **TWO)
     for process in (launcher, *processes):

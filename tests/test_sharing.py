@@ -140,7 +140,7 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 # A sweep
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_two_workers_lose_none_of_six_experiments_in_mlflow(followed):
     records = {row.tags["dvc_exp"]: row for row in followed.records}
     assert sorted(records) == SWEEP
@@ -154,7 +154,7 @@ def test_two_workers_lose_none_of_six_experiments_in_mlflow(followed):
     assert len(values) == len(followed.records) == 6
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_two_workers_lose_none_of_six_experiments_in_dvc(followed):
     shown = followed.output("--only-changed")
     assert all(name in shown for name in SWEEP)
@@ -162,14 +162,14 @@ def test_two_workers_lose_none_of_six_experiments_in_dvc(followed):
     assert status.count("Success") == 6, status
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_a_sweep_trains_only_what_its_values_change(followed):
     trained = [row.tags["stage"] for row in followed.trained if row.tags.get("dvc_exp") in SWEEP]
     assert set(trained) == {"train_decoder"}
     assert 3 <= len(trained) <= 6  # two workers may train the same seed at the same time
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_the_log_of_an_experiment_shows_its_stages(followed):
     assert "sample" in stages_run(followed.output("dvc queue logs"))
 
@@ -177,7 +177,7 @@ def test_the_log_of_an_experiment_shows_its_stages(followed):
 # Mean and interval
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_the_intervals_are_those_of_the_records_in_mlflow(followed):
     heading, *lines = followed.output("tools/intervals.py").splitlines()
     assert heading.split() == ["sample.guidance", "seeds", "joint_accuracy", "frechet_distance"]
@@ -258,14 +258,14 @@ def test_a_table_without_the_figure_is_one_line(tmp_path, table, figures, messag
 # Compare, keep, share
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_two_experiments_are_compared_by_values_and_figures(followed):
     said = followed.output("dvc exp diff")
     assert "sample.guidance" in said
     assert "frechet_distance" in said
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_who_clones_trains_nothing_and_then_nothing_at_all(followed):
     assert stages_run(followed.output("dvc pull")) == ["report"]
     assert "Data and pipelines are up to date." in followed.output("dvc pull")
@@ -275,13 +275,13 @@ def test_who_clones_trains_nothing_and_then_nothing_at_all(followed):
     assert {f"{stage}/train_loss" for stage in TRAININGS} <= set(row.metrics)
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_who_clones_paints_with_an_experiment_of_another(followed):
     colleague = followed.lab.root.parent / "colleague"
     assert len(list((colleague / "from-sweep-1").glob("*seed*.png"))) >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_a_server_has_the_record_of_before_and_the_one_since(followed):
     from mlflow import MlflowClient
 
@@ -296,6 +296,6 @@ def test_a_server_has_the_record_of_before_and_the_one_since(followed):
         assert client.list_artifacts(run.info.run_id)
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_an_experiment_that_the_server_records_runs_no_more_than_ever(followed):
     assert stages_run(followed.output("dvc exp run -n shared"))[0] == "sample"

@@ -33,7 +33,7 @@ INVERTED = 40  # of them, whose noise is found, which takes longer
 BATCH = 40
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.extra,
     pytest.mark.skipif(not RAW.is_dir(), reason="Fashion-MNIST is not here"),
 ]
 
