@@ -19,6 +19,7 @@ from unclip.commands.sweep import sweep
 from unclip.commands.trace import trace
 from unclip.commands.trajectory import trajectory
 from unclip.commands.vary import vary
+from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 
 Training = Literal["train_clip", "train_prior", "train_decoder", "train_judge"]
 
@@ -42,8 +43,8 @@ def profile(
 ) -> None:
     """Show where the time of a training step goes, by operator, with the params of this folder.
 
-    Trains some steps on what the stages before it have left, and throws them away: no checkpoint,
-    metric or record changes.
+    Trains some steps on the outputs of earlier stages and discards them: no checkpoint, metric or
+    record changes.
 
     Example: `python cli.py profile train_decoder --steps 50`
     """
@@ -61,18 +62,16 @@ def profile(
 
 
 data = typer.Typer(no_args_is_help=True, help="Look at pictures of your own before training.")
-painting = (sample, vary, interpolate, edit, trajectory, play)
-looking = (trace, compare, sweep, log, register)
-for command in (*painting, *looking):
+for command in (sample, vary, interpolate, edit, trajectory, play):
+    app.command()(command)
+for command in (trace, compare, sweep, log, register):
     app.command()(command)
 data.command()(check)
 app.add_typer(data, name="data")
 
 
 def main() -> None:
-    """Runs the command line; what the user can mend ends in one line and status 1."""
-    from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
-
+    """Runs the command line; an error that the user can fix ends in one line and status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # cp1252 has no ← and no 猫
