@@ -62,9 +62,8 @@ def profile(
 
 
 data = typer.Typer(no_args_is_help=True, help="Look at pictures of your own before training.")
-for command in (sample, vary, interpolate, edit, trajectory, play):
-    app.command()(command)
-for command in (trace, compare, sweep, log, register):
+painting = (sample, vary, interpolate, edit, trajectory, play)
+for command in (*painting, trace, compare, sweep, log, register):
     app.command()(command)
 data.command()(check)
 app.add_typer(data, name="data")
