@@ -19,6 +19,7 @@ from unclip.commands.sweep import sweep
 from unclip.commands.trace import trace
 from unclip.commands.trajectory import trajectory
 from unclip.commands.vary import vary
+from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 
 Training = Literal["train_clip", "train_prior", "train_decoder", "train_judge"]
 
@@ -42,8 +43,8 @@ def profile(
 ) -> None:
     """Show where the time of a training step goes, by operator, with the params of this folder.
 
-    Trains some steps on what the stages before it have left, and throws them away: no checkpoint,
-    metric or record changes.
+    Trains some steps on the outputs of earlier stages and discards them: no checkpoint, metric or
+    record changes.
 
     Example: `python cli.py profile train_decoder --steps 50`
     """
@@ -71,7 +72,6 @@ app.add_typer(data, name="data")
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 1."""
-    from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
     from unclip.config.streams import replace_what_cannot_be_shown
 
     replace_what_cannot_be_shown()

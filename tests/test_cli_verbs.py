@@ -258,8 +258,9 @@ def test_a_mistake_is_one_line(refuse, trained, tmp_path, photo, arguments, line
     ("arguments", "named"),
     [
         (["vary", "a.png", "--eta", "1.5"], "--eta"),
-        (["vary"], "PICTURE"),
-        (["interpolate", "a.png"], "B"),
+        (["vary", "a.png", "--num", "0"], "--num"),
+        (["vary"], "picture"),
+        (["interpolate", "a.png"], "end"),
         (["interpolate", "a", "b", "--frames", "1"], "--frames"),
         (["interpolate", "a", "b", "--noise", "loud"], "--noise"),
         (["edit", "a.png", "a", "b", "--strength", "3"], "--strength"),

@@ -74,10 +74,8 @@ def model_card(folder: Path, usage: str) -> str:
         prompt = prompt or artifact.facts["prompts"][0]
         count = sum(tensor.numel() for tensor in artifact.weights.values())
         is_half &= (folder / kind / WEIGHTS).stat().st_size < 3 * count
-        name = TITLES.get(kind, kind)
-        networks.append(
-            f"| {name} | {count:,} parameters, SHA-256 `{weights_hash(folder / kind)}` |"
-        )
+        name, digest = TITLES.get(kind, kind), weights_hash(folder / kind)
+        networks.append(f"| {name} | {count:,} parameters, SHA-256 `{digest}` |")
     return CARD_TEXT.format(
         title=TITLES.get(params.data.dataset, params.data.dataset),
         size=params.data.image_size,

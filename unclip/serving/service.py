@@ -19,11 +19,7 @@ SETTINGS = ("num", "seed", "guidance", "prior_guidance", "steps", "sampler")
 
 
 class Service:
-    """A system that answers requests, one after another.
-
-    Attributes:
-        unclip: paints.
-    """
+    """A system that answers requests, one after another."""
 
     def __init__(self, unclip: UnCLIP) -> None:
         self.unclip = unclip
