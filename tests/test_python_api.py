@@ -276,7 +276,7 @@ def test_it_is_loaded_from_an_earlier_revision(trained, tmp_path, monkeypatch):
     fetched = UnCLIP.load("got")
     assert fetched.system.hashes == hashes(trained.layout)
     assert fetched.defaults == UNCLIP.defaults
-    with pytest.raises(UserError, match=r"^--rev HEAD: its checkpoints cannot be had"):
+    with pytest.raises(UserError, match=r"^--rev HEAD: cannot be had"):
         UnCLIP.from_revision("HEAD")
 
 
