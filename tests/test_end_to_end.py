@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 KINDS = ("clip", "prior", "decoder", "judge")
 PROMPT = "a large red circle"
-PAINTED = ["sample", "paint_controls", "evaluate", "sweep", "report"]
+PAINTED = ["sample", "paint_controls", "evaluate", "report"]
 
 
 def checkpoints(lab: Lab) -> dict[str, str]:

@@ -150,13 +150,11 @@ def test_experiments_are_compared_side_by_side_and_pictures_of_the_page_lead_bac
     prompts = [part for prompt in PROMPTS for part in ("--prompt", prompt)]
     options = ["--num", "2", "--seed", "3", "--out", str(tmp_path)]
     said = lab.run("python", "cli.py", "compare", *revs, *prompts, *options)
-    assert said.splitlines()[-2:] == [str(tmp_path / f"comparison.{s}") for s in ("png", "html")]
+    assert said.splitlines()[-1] == str(tmp_path / "comparison.html")
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     changed = re.findall(r"<th scope=row>(prior\.[\w.]+|decoder\.[\w.]+)</th>", page)
     assert changed == ["prior.lr", "decoder.lr"]
     assert "joint_accuracy" in page
-    with Image.open(tmp_path / "comparison.png") as image:
-        assert image.width > 800
     pictures = []
     for number, source in enumerate(re.findall(r'base64,([^"]+)"', page)):
         pictures.append(tmp_path / f"{number}.png")
