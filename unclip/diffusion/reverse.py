@@ -11,7 +11,6 @@ from unclip.diffusion.guidance import Model, guided, predict_x_start
 from unclip.diffusion.inversion import invert_ddim
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.samplers import SAMPLERS, Predict, Step
-from unclip.diffusion.schedules import sampling_timesteps
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,14 @@ class Solver:
         steps: how many timesteps are visited.
         eta: share of ancestral noise; used by ddim.
         guidance: the guidance scale; 1 is off.
+        spacing: which timesteps are visited; see `Diffusion.levels`.
     """
 
     sampler: str
     steps: int
     eta: float
     guidance: float
+    spacing: str = "uniform"
 
 
 @torch.inference_mode()
@@ -69,8 +70,7 @@ def reverse_diffusion(
     yield from SAMPLERS[solver.sampler](
         _predict(model, conditions, diffusion, solver, x_start_range),
         first if x_T is None else x_T,
-        diffusion.alphas_cumprod,
-        sampling_timesteps(diffusion.num_timesteps, solver.steps),
+        diffusion.levels(solver.steps, solver.spacing),
         eta=solver.eta,
         draw_noise=lambda x_t: draw_noise().to(x_t),
     )
@@ -100,8 +100,7 @@ def inverse_diffusion(
     return invert_ddim(
         _predict(model, conditions, diffusion, solver, x_start_range),
         x_start,
-        diffusion.alphas_cumprod,
-        sampling_timesteps(diffusion.num_timesteps, solver.steps),
+        diffusion.levels(solver.steps, solver.spacing),
         evaluations=evaluations,
     )
 

@@ -1,8 +1,8 @@
-"""Samplers: from noise at timesteps[0] to an estimate of x_start, step by step.
+"""Samplers: from noise to an estimate of x_start, from one level of noise to the next.
 
-Each is a generator with the signature of `Sampler` that yields a `Step` for each timestep; the last
-pred_x_start is the sample. In each, alpha = sqrt(a) and sigma = sqrt(1 − a) with a =
-alphas_cumprod[t]; `_next` marks the timestep stepped to. Coefficients are Python floats, so a step
+Each is a generator with the signature of `Sampler` that yields a `Step` for each level; the last
+pred_x_start is the sample. They know x_t = alpha·x_start + sigma·noise for any alpha and sigma, so
+they sample every schedule; `to` is the level stepped to. Coefficients are Python floats, so a step
 copies nothing to or from the device.
 
 To add a sampler, write a function and list it in SAMPLERS. Params and the command line read the
@@ -10,7 +10,7 @@ names there without importing torch, which takes seconds.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
 DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
+
+
+class Level(NamedTuple):
+    """A level of noise: x_t = alpha·x_start + sigma·noise at the timestep t; -1 is the data."""
+
+    t: int
+    alpha: float
+    sigma: float
 
 
 class Step(NamedTuple):
@@ -41,20 +49,18 @@ class Sampler(Protocol):
         self,
         predict: Predict,
         x_t: "Tensor",
-        alphas_cumprod: "Tensor",
-        timesteps: "Tensor",
+        levels: Sequence[Level],
         *,
         eta: float,
         draw_noise: DrawNoise,
     ) -> Iterator[Step]:
-        """Yields a Step for each of S timesteps; the last pred_x_start is the sample, (B, ...).
+        """Yields a Step for each of S levels; the last pred_x_start is the sample, (B, ...).
 
         Args:
             predict: gives pred_x_start for (x_t, t) (see guidance.py), clipped or not; x_t is
                 never clipped.
             x_t: (B, ...) standard normal noise.
-            alphas_cumprod: (T,) float64, the process that the network was trained with.
-            timesteps: (S,) int64, strictly descending (see `sampling_timesteps`).
+            levels: S + 1, each of less noise, the last the data (see `Diffusion.levels`).
             eta: 0..1, the share of the ancestral noise; only `sample_ddim` uses it, since the
                 others are 1 and 0 by definition.
             draw_noise: called in each step except the last by samplers that add noise.
@@ -65,8 +71,7 @@ class Sampler(Protocol):
 def sample_ddpm(
     predict: Predict,
     x_t: "Tensor",
-    alphas_cumprod: "Tensor",
-    timesteps: "Tensor",
+    levels: Sequence[Level],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -76,24 +81,22 @@ def sample_ddpm(
     Timesteps are skipped as in Nichol & Dhariwal 2021, section 4: the chain of the visited ones has
     its own betas. The noise has the posterior's standard deviation. See `Sampler`.
     """
-    for t, a, a_next in visited(alphas_cumprod, timesteps):
-        pred_x_start = predict(x_t, t)
-        yield Step(t, x_t, pred_x_start)
-        beta = 1 - a / a_next
-        posterior_variance = beta * (1 - a_next) / (1 - a)
+    for now, to in pairwise(levels):
+        pred_x_start = predict(x_t, now.t)
+        yield Step(now.t, x_t, pred_x_start)
+        variance = _added_variance(now, to)
         x_t = (
-            math.sqrt(a_next) * beta / (1 - a) * pred_x_start
-            + math.sqrt(a / a_next) * (1 - a_next) / (1 - a) * x_t
+            to.alpha * variance / now.sigma**2 * pred_x_start
+            + now.alpha / to.alpha * (to.sigma / now.sigma) ** 2 * x_t
         )
-        if posterior_variance > 0:
-            x_t = x_t + math.sqrt(posterior_variance) * draw_noise(x_t)
+        if to.sigma > 0:
+            x_t = x_t + math.sqrt(variance) * to.sigma / now.sigma * draw_noise(x_t)
 
 
 def sample_ddim(
     predict: Predict,
     x_t: "Tensor",
-    alphas_cumprod: "Tensor",
-    timesteps: "Tensor",
+    levels: Sequence[Level],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -102,15 +105,13 @@ def sample_ddim(
 
     The direction pointing to x_t comes from pred_x_start, clipped or not. See `Sampler`.
     """
-    for t, a, a_next in visited(alphas_cumprod, timesteps):
-        pred_x_start = predict(x_t, t)
-        yield Step(t, x_t, pred_x_start)
-        pred_eps = (x_t - math.sqrt(a) * pred_x_start) / math.sqrt(1 - a)
-        noise_scale = eta * math.sqrt((1 - a_next) / (1 - a)) * math.sqrt(1 - a / a_next)
-        x_t = (
-            math.sqrt(a_next) * pred_x_start
-            + math.sqrt(max(1 - a_next - noise_scale**2, 0)) * pred_eps
-        )
+    for now, to in pairwise(levels):
+        pred_x_start = predict(x_t, now.t)
+        yield Step(now.t, x_t, pred_x_start)
+        pred_eps = (x_t - now.alpha * pred_x_start) / now.sigma
+        noise_scale = eta * to.sigma / now.sigma * math.sqrt(_added_variance(now, to))
+        kept = math.sqrt(max(to.sigma**2 - noise_scale**2, 0))
+        x_t = to.alpha * pred_x_start + kept * pred_eps
         if noise_scale > 0:
             x_t = x_t + noise_scale * draw_noise(x_t)
 
@@ -118,8 +119,7 @@ def sample_ddim(
 def sample_dpmpp_2m(
     predict: Predict,
     x_t: "Tensor",
-    alphas_cumprod: "Tensor",
-    timesteps: "Tensor",
+    levels: Sequence[Level],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -127,20 +127,20 @@ def sample_dpmpp_2m(
     """Yields the steps of DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", algorithm 2).
 
     The solver steps in lambda = log(alpha / sigma), half the log-SNR. The first step, which has no
-    history, and the last, which is infinitely long, are of first order. See `Sampler`.
+    history, and infinitely long ones, from pure noise or to the data, are of first order, as is
+    the step after one from pure noise. See `Sampler`.
     """
     previous = None
-    for t, a, a_next in visited(alphas_cumprod, timesteps):
-        pred_x_start = predict(x_t, t)
-        yield Step(t, x_t, pred_x_start)
-        h = _half_log_snr(a_next) - _half_log_snr(a)
+    for now, to in pairwise(levels):
+        pred_x_start = predict(x_t, now.t)
+        yield Step(now.t, x_t, pred_x_start)
+        h = _half_log_snr(to) - _half_log_snr(now)
         direction = pred_x_start
-        if previous is not None and a_next < 1:
+        if previous is not None and to.sigma > 0:
             previous_x_start, previous_h = previous
             r = previous_h / h
             direction = (1 + 1 / (2 * r)) * pred_x_start - 1 / (2 * r) * previous_x_start
-        sigma_ratio = math.sqrt((1 - a_next) / (1 - a))
-        x_t = sigma_ratio * x_t - math.sqrt(a_next) * math.expm1(-h) * direction
+        x_t = to.sigma / now.sigma * x_t - to.alpha * math.expm1(-h) * direction
         previous = pred_x_start, h
 
 
@@ -151,20 +151,12 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def visited(alphas_cumprod: "Tensor", timesteps: "Tensor") -> Iterator[tuple[int, float, float]]:
-    """Yields (t, alphas_cumprod[t], alphas_cumprod at the next timestep, or 1 at the last).
-
-    A step to a = 1 would end in the last pred_x_start, whatever the sampler.
-    """
-    ts = timesteps.tolist()
-    assert len(ts) > 0, "timesteps are empty"
-    assert all(t > following for t, following in pairwise([*ts, -1])), (
-        f"timesteps must descend strictly to 0 or more, got {ts}"
-    )
-    a = [*alphas_cumprod[timesteps.cpu()].tolist(), 1.0]
-    for t, (now, following) in zip(ts, pairwise(a), strict=True):
-        yield t, now, following
+def _added_variance(now: Level, to: Level) -> float:
+    """Returns the variance that the way from `to` up to `now` adds (Kingma et al. 2021, eq. 2)."""
+    return max(now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2, 0.0)
 
 
-def _half_log_snr(a: float) -> float:
-    return math.inf if a == 1 else 0.5 * math.log(a / (1 - a))
+def _half_log_snr(level: Level) -> float:
+    if 0 in (level.alpha, level.sigma):
+        return -math.inf if level.alpha == 0 else math.inf
+    return math.log(level.alpha / level.sigma)

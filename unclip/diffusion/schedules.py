@@ -1,8 +1,7 @@
 """How much noise each timestep has, and which timesteps a sampler visits.
 
-The process is x_t = sqrt(a_t)·x_start + sqrt(1 − a_t)·noise with a_t = alphas_cumprod[t], the
-running product of 1 − betas: t = 0 is the least noisy timestep, t = T − 1 is nearly pure noise.
-Everything here is float64.
+It is x_t = alpha_t·x_start + sigma_t·noise: t = 0 is the least noisy timestep, t = T − 1 is
+nearly pure noise. Everything here is float64.
 """
 
 import math
@@ -10,8 +9,31 @@ import math
 import torch
 from torch import Tensor
 
-SCHEDULES = ("cosine", "linear")
+SCHEDULES = ("flow", "cosine", "linear")
 MAX_BETA = 0.999
+RHO = 7.0  # of Karras et al.'s spacing: larger visits more timesteps of little noise
+NOISE_RANGE = (0.02, 80.0)  # sigma / alpha of the least and most noise that it spreads over
+
+
+def alpha_and_sigma(name: str, num_timesteps: int, offset: float) -> tuple[Tensor, Tensor]:
+    """Returns the weights of data and noise at each timestep, 2 × (T,).
+
+    Args:
+        name: "flow", the straight way from data to noise at even speed, sigma = 1 − alpha
+            = (t + 1) / T (Lipman et al. 2023, "Flow Matching for Generative Modeling", §4.1, with
+            sigma_min = 0; Liu et al. 2023, "Flow Straight and Fast"), or a schedule of
+            `make_betas`, for which alpha² is the running product of 1 − betas and sigma² the rest.
+        num_timesteps: T, at least 1.
+        offset: see `make_betas`.
+
+    Raises:
+        ValueError: `name` is unknown.
+    """
+    if name == "flow":
+        sigma = torch.arange(1, num_timesteps + 1, dtype=torch.float64) / num_timesteps
+        return 1 - sigma, sigma
+    alphas_cumprod = torch.cumprod(1 - make_betas(name, num_timesteps, offset), dim=0)
+    return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
 
 def make_betas(name: str, num_timesteps: int, offset: float) -> Tensor:
@@ -60,3 +82,27 @@ def sampling_timesteps(num_timesteps: int, sampling_steps: int) -> Tensor:
     # Multiplied before divided: integers stay exact, so rounding never merges two timesteps.
     steps_left = torch.arange(sampling_steps, 0, -1, dtype=torch.float64)
     return (steps_left * num_timesteps / sampling_steps).round().long() - 1
+
+
+def karras_timesteps(noise_to_signal: Tensor, sampling_steps: int) -> Tensor:
+    """Returns the timesteps that a sampler visits, (sampling_steps,) int64, strictly descending.
+
+    The first is T − 1; the others are those whose noise is nearest to the levels of Karras et al.
+    2022 ("EDM", eq. 5), so that steps are shorter where there is less noise.
+
+    Args:
+        noise_to_signal: (T,), sigma / alpha of every timestep, ascending.
+        sampling_steps: in 1..T.
+    """
+    num_timesteps = len(noise_to_signal)
+    low, high = (level ** (1 / RHO) for level in NOISE_RANGE)
+    wanted = torch.linspace(high, low, sampling_steps, dtype=torch.float64) ** RHO
+    nearest = (wanted[:, None].log() - noise_to_signal.log()).abs().argmin(dim=1)
+    nearest[0] = num_timesteps - 1
+    # Each is below the one before, and leaves room for those after it.
+    room = torch.arange(sampling_steps - 1, -1, -1)
+    timesteps: list[int] = []
+    for t, least in zip(nearest.tolist(), room.tolist(), strict=True):
+        most = timesteps[-1] - 1 if timesteps else t
+        timesteps.append(max(min(t, most), least))
+    return torch.tensor(timesteps)

@@ -16,7 +16,6 @@ from unclip.config.layout import Layout
 from unclip.core.artifacts import build, load_artifact
 from unclip.core.device import open_device
 from unclip.data.prepared import Prepared
-from unclip.diffusion.reverse import Solver
 from unclip.diffusion.samplers import SAMPLERS
 from unclip.evaluation.distances import frechet_distance, split_real
 from unclip.evaluation.judging import accuracies, judge_pictures
@@ -126,7 +125,10 @@ class Sweep:
         tries: list[Try] = [
             (
                 {"sampler": sampler, "guidance": guidance, "steps": steps},
-                replace(self.settings, decoder=Solver(sampler, steps, decoder.eta, guidance)),
+                replace(
+                    self.settings,
+                    decoder=replace(decoder, sampler=sampler, steps=steps, guidance=guidance),
+                ),
             )
             for (sampler, guidance), steps in product(ways, counts)
         ]

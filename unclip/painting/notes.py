@@ -20,7 +20,7 @@ from unclip.painting.settings import Latent, Settings
 from unclip.painting.system import Pictures, System
 
 Note = dict[str, str]
-SOLVER_KEYS = ("sampler", "steps", "eta", "guidance")
+SOLVER_KEYS = ("sampler", "steps", "eta", "guidance", "spacing")
 
 
 def settings_note(system: System, settings: Settings) -> Note:
@@ -134,10 +134,11 @@ def _parsing() -> Iterator[None]:
 
 
 def _solver(note: Mapping[str, str], name: str) -> Solver:
-    sampler, steps, eta, guidance = (note[f"{name}.{key}"] for key in SOLVER_KEYS)
+    sampler, steps, eta, guidance = (note[f"{name}.{key}"] for key in SOLVER_KEYS[:4])
     if sampler not in SAMPLERS:
         raise ValueError(f"{name}.sampler: {sampler!r} is none of {', '.join(SAMPLERS)}")
-    return Solver(sampler, int(steps), float(eta), float(guidance))
+    spacing = note.get(f"{name}.spacing", "uniform")  # a note from before it was noted
+    return Solver(sampler, int(steps), float(eta), float(guidance), spacing)
 
 
 def _precision(note: Mapping[str, str]) -> str:

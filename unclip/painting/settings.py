@@ -1,6 +1,6 @@
 """How pictures are painted, and what a picture is painted from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -33,10 +33,10 @@ class Settings:
     @classmethod
     def of(cls, params: Any, device: str) -> "Settings":
         """Returns the settings of the sample section of params.yaml, on a device."""
-        prior = Solver(
-            params.prior_sampler, params.prior_steps, params.prior_eta, params.prior_guidance
+        prior, decoder = (
+            Solver(*(getattr(params, prefix + field.name) for field in fields(Solver)))
+            for prefix in ("prior_", "")
         )
-        decoder = Solver(params.sampler, params.steps, params.eta, params.guidance)
         precision = resolve_precision(params.precision, device)
         return cls(prior, decoder, params.prior_candidates, params.batch_size, precision)
 

@@ -38,6 +38,7 @@ Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 Candidates = Annotated[int, Field(ge=1, le=64)]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampler = Annotated[str, one_of(SAMPLERS)]
+Spacing = Literal["uniform", "karras"]
 
 FEWEST_JUDGED = 10  # pictures
 
@@ -91,9 +92,10 @@ class ForwardProcess(Strict):
     """The forward process and the network's prediction, stored with its weights."""
 
     num_timesteps: Annotated[int, Field(ge=2, le=100_000)]
-    schedule: Literal["cosine", "linear"]
+    schedule: Literal["flow", "cosine", "linear"]
     schedule_offset: Annotated[float, Field(ge=0.0, le=0.5)]
-    prediction_type: Literal["eps", "x_start", "v"]
+    prediction_type: Literal["flow", "v", "x_start", "eps"]
+    timestep_density: Literal["uniform", "logit_normal"] = "uniform"
 
 
 class DiffusionParams(ForwardProcess):
@@ -174,6 +176,8 @@ class SampleParams(Strict):
     prior_steps: Count
     prior_eta: Probability
     prior_guidance: Guidance
+    spacing: Spacing = "uniform"  # so that the params.yaml of an older version paints
+    prior_spacing: Spacing = "uniform"
     prior_candidates: Candidates
     precision: Precision
 
