@@ -1,6 +1,6 @@
 """Margins: how much a figure would change with other pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,7 +49,11 @@ def jackknife_margin(statistic: Callable[[Tensor], float], num_items: int, *, se
     assert groups > 1, f"{groups} groups have no standard deviation"
     order = torch.randperm(num_items, generator=generator(seed, "jackknife"))
     group = torch.arange(num_items) % groups
-    figures = torch.tensor(
-        [statistic(order[group != left_out]) for left_out in range(groups)], dtype=torch.float64
-    )
-    return NORMAL_95 * (groups - 1) / groups**0.5 * float(figures.std())
+    return margin_of_parts([statistic(order[group != left_out]) for left_out in range(groups)])
+
+
+def margin_of_parts(figures: Sequence[float]) -> float:
+    """Returns the jackknife's 95 % margin, from a figure without each of G groups in turn."""
+    groups = len(figures)
+    spread = torch.tensor(figures, dtype=torch.float64).std()
+    return NORMAL_95 * (groups - 1) / groups**0.5 * float(spread)

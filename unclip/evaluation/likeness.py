@@ -2,8 +2,10 @@
 
 import math
 
-from unclip.evaluation.distances import paired_cosine, split_real
+from unclip.evaluation.bootstrap import margin_of_parts
+from unclip.evaluation.distances import RealSplit, paired_cosine, split_real
 from unclip.evaluation.scene import Scene
+from unclip.evaluation.texture import TextureReference
 from unclip.evaluation.yardstick import Yardstick
 from unclip.params.sections import EvaluateParams
 
@@ -39,6 +41,7 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
     for name, value in yardstick.figures(scene.real.features[real.floor], floor_captions).items():
         is_distance = name.removesuffix("_margin") in DISTANCES
         figures[f"{name}_floor" if is_distance else f"{name}_ceiling"] = value
+    figures |= _texture_figures(scene, real, evaluate.seed)
     counts = {
         "samples": len(captions),
         "floor": len(real.floor),
@@ -46,6 +49,19 @@ def sample_figures(scene: Scene, evaluate: EvaluateParams) -> dict[str, float]:
         "neighbour_pictures": len(yardstick.neighbour_reference),
     }
     return figures | {f"num_{name}": count for name, count in counts.items()}
+
+
+def _texture_figures(scene: Scene, real: RealSplit, seed: int) -> dict[str, float]:
+    """Returns the texture distance of every set, each with its margin."""
+    reference = TextureReference.of(scene.real_images[real.reference.numpy()], seed=seed)
+    sets = {"": scene.images[scene.seen.numpy()], "_floor": scene.real_images[real.floor.numpy()]}
+    sets |= {f"_{kind}": images for kind, images in scene.control_images.items()}
+    figures: dict[str, float] = {}
+    for suffix, images in sets.items():
+        distance, without = reference.distances(images)
+        figures[f"texture_distance{suffix}"] = distance
+        figures[f"texture_distance_margin{suffix}"] = margin_of_parts(without.tolist())
+    return figures
 
 
 def prior_figures(scene: Scene) -> dict[str, float]:

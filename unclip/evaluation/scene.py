@@ -25,10 +25,12 @@ class Scene:
         captions: (N,) int64, of the painted pictures.
         images: (N, C, H, W) uint8, the painted pictures, memory-mapped.
         painted: the judge's verdict on them.
-        controls: its verdicts on the same captions, as far as training showed them, painted
+        control_images: pictures of the same captions, as far as training showed them, painted
             without the prior.
+        controls: the judge's verdicts on them.
         real_captions: (M,) int32, of the real test pictures.
         real_attributes: (M, A) int16.
+        real_images: (M, C, H, W) uint8, memory-mapped.
         real: the judge's verdict on them.
         prior_embeds: (N, D), from which the pictures were painted.
         text_embeds: (K, D), CLIP's embedding of every caption.
@@ -41,9 +43,11 @@ class Scene:
     captions: Tensor
     images: npt.NDArray[np.uint8]
     painted: Verdict
+    control_images: dict[str, npt.NDArray[np.uint8]]
     controls: dict[str, Verdict]
     real_captions: Tensor
     real_attributes: Tensor
+    real_images: npt.NDArray[np.uint8]
     real: Verdict
     prior_embeds: Tensor
     text_embeds: Tensor
@@ -64,6 +68,7 @@ class Scene:
 
         test, train = data.split("test"), data.split("train")
         images = np.load(layout.judged / "images.npy", mmap_mode="r")
+        control_images = {kind: np.load(layout.control(kind), mmap_mode="r") for kind in CONTROLS}
         held_out = torch.zeros(len(data.captions), dtype=torch.bool)
         held_out[data.held_out_captions] = True
         return cls(
@@ -71,9 +76,11 @@ class Scene:
             torch.from_numpy(np.load(layout.judged / "caption_index.npy")),
             images,
             judged(images),
-            {kind: judged(np.load(layout.control(kind), mmap_mode="r")) for kind in CONTROLS},
+            control_images,
+            {kind: judged(pictures) for kind, pictures in control_images.items()},
             test.caption_index,
             test.attributes,
+            test.images,
             judged(test.images),
             torch.from_numpy(np.load(layout.judged / "prior_embeds.npy")),
             embeddings.captions,

@@ -2,10 +2,12 @@
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclip.models.sizes import MOST_FEATURES, num_features
+PLACES = 4  # features are told apart on a grid of so many places each way
+PLACE_FEATURES = 16  # at each place: 256 in all, few enough for the covariance of 1,000 pictures
 
 
 class ResidualStage(nn.Module):
@@ -30,29 +32,36 @@ class ResidualStage(nn.Module):
 class Judge(nn.Module):
     """A small residual CNN with one head for each attribute.
 
+    Its features keep places: averaged over the picture they would hardly see a displaced part,
+    nor grain.
+
     Args:
         image_size: height and width of a picture, in pixels.
         in_channels: channels of a picture.
         num_values: the number of values of each attribute.
-        channels: width of the first stage; the third has 4·channels, the features.
+        channels: width of the first stage; the third has 4·channels.
     """
 
     def __init__(
         self, *, image_size: int, in_channels: int, num_values: list[int], channels: int
     ) -> None:
         super().__init__()
-        assert num_features(channels) <= MOST_FEATURES, f"{channels} channels"
         self.image_size = image_size
-        widths = [in_channels, channels, 2 * channels, num_features(channels)]
+        widths = [in_channels, channels, 2 * channels, 4 * channels]
         self.stages = nn.Sequential(
             *(ResidualStage(width, wider) for width, wider in itertools.pairwise(widths))
         )
-        self.heads = nn.ModuleList(nn.Linear(widths[-1], count) for count in num_values)
+        self.squeeze = nn.Conv2d(widths[-1], PLACE_FEATURES, 1, bias=False)
+        self.squeeze_norm = nn.BatchNorm2d(PLACE_FEATURES)
+        num_features = PLACES**2 * PLACE_FEATURES
+        self.heads = nn.ModuleList(nn.Linear(num_features, count) for count in num_values)
+        self.to(memory_format=torch.channels_last)  # a third faster on a processor
 
     def features(self, images: Tensor) -> Tensor:
-        """Returns the features (B, 4·channels), all >= 0, that the heads read."""
+        """Returns the features (B, 256), all >= 0, that the heads read."""
         assert images.shape[-1] == self.image_size, (images.shape, self.image_size)
-        return self.stages(images).mean(dim=(2, 3))
+        maps = F.adaptive_avg_pool2d(self.stages(images), PLACES)  # (B, 4·channels, 4, 4)
+        return F.relu(self.squeeze_norm(self.squeeze(maps))).flatten(1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns logits (B, V_a) for each attribute a, from normalised images (B, C, H, W)."""

@@ -1,12 +1,5 @@
 """Sizes that networks can have. It imports no torch, so that params are validated quickly."""
 
-MOST_FEATURES = 128  # the Fréchet distance needs many times more pictures than features
-
-
-def num_features(channels: int) -> int:
-    """Returns the number of features of a judge whose first stage has `channels`."""
-    return 4 * channels
-
 
 def size_divisor(patch_size: int, num_levels: int) -> int:
     """Returns the number that the side of a picture must be a multiple of."""

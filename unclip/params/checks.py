@@ -1,6 +1,6 @@
 """Checks that values of params.yaml fit together, before any work."""
 
-from unclip.models.sizes import MOST_FEATURES, level_resolutions, num_features, size_divisor
+from unclip.models.sizes import level_resolutions, size_divisor
 from unclip.params.sections import PaintingParams, Params, TrainingParams
 
 
@@ -41,17 +41,11 @@ def _of_dimensions(params: Params) -> list[str]:
             size_divisor(decoder.patch_size, len(decoder.channel_mult)),
         ),
     ]
-    problems = [
+    return [
         f"{name}: {value} is not a multiple of {other} ({divisor})"
         for name, value, other, divisor in divisions
         if value % divisor
     ]
-    if (features := num_features(params.judge.channels)) > MOST_FEATURES:
-        problems.append(
-            f"judge.channels: {params.judge.channels} makes {features} features, too many for a "
-            f"Fréchet distance; at most {MOST_FEATURES // num_features(1)}"
-        )
-    return problems
 
 
 def _of_attention(params: Params) -> list[str]:

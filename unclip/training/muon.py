@@ -70,8 +70,9 @@ class Muon(Optimizer):
             for same in _rows_by_shape(weights):
                 matrices = torch.stack([ahead[i].flatten(1) for i in same]).to(self.dtype)
                 size = STEP_RMS * max(matrices.shape[1:]) ** 0.5
-                moved = [weights[i].view(len(weights[i]), -1) for i in same]
-                moves = list(orthogonalise(matrices).to(moved[0].dtype).unbind())
+                flat = orthogonalise(matrices).to(weights[same[0]].dtype)
+                moved = [weights[i] for i in same]
+                moves = [move.view_as(weight) for move, weight in zip(flat, moved, strict=True)]
                 torch._foreach_sub_(moved, moves, alpha=group["lr"] * size)
         return loss
 
