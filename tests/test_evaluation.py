@@ -270,7 +270,7 @@ def test_a_verdict_is_what_the_network_says_of_normalised_pictures():
     with torch.no_grad():
         logits = judge(torch.from_numpy(pictures).float() / 255 - 0.5)
     torch.testing.assert_close(verdict.logits, logits)
-    assert verdict.features.shape == (4, 16)
+    assert verdict.features.shape == (4, 256)
 
 
 # Pictures of several things
