@@ -95,7 +95,7 @@ class ForwardProcess(Strict):
     schedule: Literal["flow", "cosine", "linear"]
     schedule_offset: Annotated[float, Field(ge=0.0, le=0.5)]
     prediction_type: Literal["flow", "v", "x_start", "eps"]
-    timestep_density: Literal["uniform", "logit_normal"] = "uniform"
+    timestep_density: Literal["uniform", "logit_normal"]
 
 
 class DiffusionParams(ForwardProcess):
@@ -146,6 +146,7 @@ class DecoderParams(TrainingParams, DiffusionParams):
     num_image_tokens: Count
     caption_depth: Index
     caption_dim: Count
+    stretch: Annotated[float, Field(ge=0.0, le=128.0)]
     image_drop_prob: Probability
     caption_drop_prob: Probability
     flip: bool
