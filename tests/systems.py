@@ -67,8 +67,11 @@ def shake(network: nn.Module, seed: int) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def random_system(caption_depth: int = 0, prediction_type: str = "v") -> System:
-    """Returns a system whose networks have learned nothing and heed all their inputs."""
+def random_system(caption_depth: int = 0, **diffusion: str) -> System:
+    """Returns a system whose networks have learned nothing and heed all their inputs.
+
+    `diffusion` is what the decoder's process has other than the prior's, as in params.yaml.
+    """
     torch.manual_seed(0)
     configs = CONFIGS | {"decoder": CONFIGS["decoder"] | {"caption_depth": caption_depth}}
     process = {"num_timesteps": 20, "schedule": "cosine", "schedule_offset": 0.008}
@@ -79,7 +82,7 @@ def random_system(caption_depth: int = 0, prediction_type: str = "v") -> System:
             **{"embed_mean": EMBED_MEAN, "embed_std": EMBED_STD},
         },
         "decoder": {
-            "diffusion": process | {"prediction_type": prediction_type},
+            "diffusion": process | {"prediction_type": "v"} | diffusion,
             **{"mean": MEAN, "std": STD},
         },
     }

@@ -1,9 +1,6 @@
-import math
-
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler
-from test_diffusion_samplers import T, alphas_cumprod, draw, ideal_predict, network
+from test_diffusion_samplers import T, draw, ideal_predict, levels, network
 from torch.testing import assert_close
 
 from unclip.diffusion.guidance import predict_x_start
@@ -11,81 +8,64 @@ from unclip.diffusion.inversion import invert_ddim
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final
 from unclip.diffusion.samplers import sample_ddim
-from unclip.diffusion.schedules import SCHEDULES, make_betas, sampling_timesteps
+from unclip.diffusion.schedules import SCHEDULES
 
 for_each_schedule = pytest.mark.parametrize("name", SCHEDULES)
 MEAN, STD = 0.3, 0.5
-MIXING = draw(6, 6, seed=9)
 
 
-def invert(x_start, steps=10, predict=network, evaluations=20, schedule=None):
-    schedule = alphas_cumprod("cosine") if schedule is None else schedule
-    timesteps = sampling_timesteps(len(schedule), steps)
-    return invert_ddim(predict, x_start, schedule, timesteps, evaluations=evaluations)
+def invert(x_start, predict=network, evaluations=20, visited=None):
+    return invert_ddim(predict, x_start, visited or levels(), evaluations=evaluations)
 
 
-def back(x_T, steps=10, predict=network, schedule=None):
-    schedule = alphas_cumprod("cosine") if schedule is None else schedule
-    timesteps = sampling_timesteps(len(schedule), steps)
-    steps = sample_ddim(predict, x_T, schedule, timesteps, eta=0.0, draw_noise=torch.zeros_like)
-    return final(steps)
+def back(x_T, predict, visited):
+    return final(sample_ddim(predict, x_T, visited, eta=0.0, draw_noise=torch.zeros_like))
+
+
+def round_trip_error(visited, evaluations):
+    x_start, predict = draw(4, 6), ideal_predict(visited, MEAN, STD)
+    x_T = invert(x_start, predict, evaluations, visited)
+    return (back(x_T, predict, visited) - x_start).abs().max()
 
 
 @for_each_schedule
 @pytest.mark.parametrize("evaluations", [1, 4])
 def test_gaussian_data_become_the_noise_that_theory_says(name, evaluations):
     # The way of a Gaussian is known: a point keeps its distance from the mean in deviations.
-    schedule, x_start = alphas_cumprod(name, 1000), draw(4, 6)
-    a = float(schedule[-1])
+    visited, x_start = levels(name, 1000, 1000), draw(4, 6)
+    _, alpha, sigma = visited[0]
     deviations = (x_start - MEAN) / STD
-    expected = math.sqrt(a) * MEAN + math.sqrt(STD**2 * a + 1 - a) * deviations
-    predict = ideal_predict(schedule, MEAN, STD)
-    found = invert(x_start, 1000, predict, evaluations, schedule)
+    expected = alpha * MEAN + ((STD * alpha) ** 2 + sigma**2) ** 0.5 * deviations
+    found = invert(x_start, ideal_predict(visited, MEAN, STD), evaluations, visited)
     assert_close(found, expected, rtol=0.01, atol=0.01)
 
 
+def test_one_evaluation_is_an_euler_step_of_flow_towards_noise():
+    def flow(x_t, t):
+        return torch.tanh(x_t.flip(1) + t[:, None] / T)
+
+    expected = x_start = draw(4, 6)
+    for t in range(T):  # sigma grows by 1 / T
+        expected = expected + flow(expected, torch.full((4,), t)) / T
+    predict = predict_x_start(flow, Diffusion(T, "flow", 0.008, "flow"), None)
+    found = invert(x_start, predict, 1, levels("flow", T))
+    assert_close(found, expected)
+
+
 @for_each_schedule
-@pytest.mark.parametrize("steps", [T, 12])
-def test_one_evaluation_is_the_inversion_of_diffusers(name, steps):
-    def eps(x_t, t):
-        return torch.tanh(x_t @ MIXING + t[:, None] / T)
-
-    schedule, x_start = alphas_cumprod(name), draw(4, 6)
-    theirs = DDIMInverseScheduler(
-        num_train_timesteps=T,
-        trained_betas=make_betas(name, T, 0.008).numpy(),
-        prediction_type="epsilon",
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
-    theirs.alphas_cumprod = schedule
-    theirs.set_timesteps(steps)
-    x_t = x_start
-    for t in theirs.timesteps:
-        x_t = theirs.step(eps(x_t, t.expand(len(x_t))), int(t), x_t).prev_sample
-    predict = predict_x_start(eps, Diffusion(T, name, 0.008, "eps"), None)
-    ours = invert(x_start, steps, predict, 1, schedule)
-    assert_close(ours, x_t, rtol=1e-8, atol=1e-8)
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+@pytest.mark.parametrize(("steps", "evaluations"), [(6, 30), (T, 8)])
+def test_ddim_makes_the_data_again_from_it(name, spacing, steps, evaluations):
+    # From pure noise, too, where flow ends: nothing would move there if the noise were held still.
+    assert round_trip_error(levels(name, steps, spacing=spacing), evaluations) < 1e-6
 
 
-# The longer its last step, the more slowly it converges there; the cosine ends in a very long one.
-@pytest.mark.parametrize(("name", "steps"), [("linear", 6), ("linear", T)])
-def test_ddim_makes_the_data_again_from_it(name, steps):
-    schedule, x_start = alphas_cumprod(name), draw(4, 6)
-    predict = ideal_predict(schedule, MEAN, STD)
-    x_T = invert(x_start, steps, predict, 300, schedule)
-    assert_close(back(x_T, steps, predict, schedule), x_start, rtol=1e-6, atol=1e-6)
-
-
-def test_more_evaluations_come_nearer_and_one_does_not_arrive():
-    schedule, x_start = alphas_cumprod("linear"), draw(4, 6)
-    predict = ideal_predict(schedule, MEAN, STD)
-    errors = []
-    for count in (1, 3, 9, 27):
-        x_T = invert(x_start, 10, predict, count, schedule)
-        errors.append((back(x_T, 10, predict, schedule) - x_start).abs().max())
+@for_each_schedule
+def test_more_evaluations_come_nearer_and_one_does_not_arrive(name):
+    errors = [round_trip_error(levels(name), count) for count in (1, 3, 9, 27)]
     assert errors == sorted(errors, reverse=True)
-    assert errors[0] > 0.05 > 10 * errors[-1]
+    assert errors[0] > 0.05
+    assert errors[2] < 1e-6
 
 
 def test_the_network_is_asked_from_the_least_noisy_timestep_up():
@@ -95,7 +75,7 @@ def test_the_network_is_asked_from_the_least_noisy_timestep_up():
         asked.append(t)
         return x_t
 
-    invert(draw(2, 6), 3, predict, evaluations=2)
+    invert(draw(2, 6), predict, 2, levels(steps=3))
     assert asked == [19, 19, 39, 39, 59, 59]
 
 
@@ -112,13 +92,6 @@ def test_no_gradients_are_recorded_and_the_data_stay_as_they_are():
     given = x_start.detach().clone()
     assert not invert(x_start).requires_grad
     assert torch.equal(x_start, given)
-
-
-@pytest.mark.parametrize("timesteps", [[5, 5], [3, 5], [5, -1]])
-def test_timesteps_that_do_not_descend_are_refused(timesteps):
-    schedule, timesteps = alphas_cumprod("cosine"), torch.tensor(timesteps)
-    with pytest.raises(AssertionError, match="timesteps"):
-        invert_ddim(network, draw(2, 6), schedule, timesteps, evaluations=1)
 
 
 def test_no_evaluation_is_refused():

@@ -4,20 +4,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from scipy.special import expit, logit
+from scipy.stats import norm
 from torch.testing import assert_close
 
 import unclip.diffusion.process
 from unclip.core.seeding import generator
-from unclip.diffusion.process import PREDICTION_TYPES, Diffusion
+from unclip.diffusion.process import PREDICTION_TYPES, TIMESTEP_DENSITIES, Diffusion
 from unclip.diffusion.schedules import SCHEDULES, make_betas
 
 SHAPES = [(6,), (3, 4, 4)]
+for_each_density = pytest.mark.parametrize("density", TIMESTEP_DENSITIES)
 for_each_type = pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 
 
-def process(num_timesteps=100, prediction_type="v", schedule="cosine"):
-    return Diffusion(num_timesteps, schedule, 0.008, prediction_type)
+def process(num_timesteps=100, prediction_type="v", schedule="cosine", density="uniform"):
+    return Diffusion(num_timesteps, schedule, 0.008, prediction_type, density)
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -63,6 +66,22 @@ def test_x_t_and_the_v_target_are_those_of_diffusers():
     assert_close(v, scheduler.get_velocity(x_start, noise, t), atol=1e-4, rtol=0)
 
 
+def test_x_t_and_all_targets_on_the_straight_way_are_those_of_the_papers():
+    x_start, t, noise = every_timestep(100, (3, 2, 2))
+    sigma = (np.arange(100) / 100 + 0.01)[:, None, None, None]
+    x, eps = x_start.numpy(), noise.numpy()
+    x_t = process(schedule="flow").q_sample(x_start, t, noise)
+    np.testing.assert_allclose(x_t, (1 - sigma) * x + sigma * eps, rtol=1e-9, atol=1e-12)
+    theirs = FlowMatchEulerDiscreteScheduler(100)  # its timesteps are floats near t + 1
+    assert_close(
+        x_t, theirs.scale_noise(x_start, theirs.timesteps.flip(0), noise), atol=1e-6, rtol=0
+    )
+    targets = {"flow": eps - x, "v": (1 - sigma) * eps - sigma * x, "x_start": x, "eps": eps}
+    for prediction_type, target in targets.items():
+        found = process(100, prediction_type, "flow").target(x_start, t, noise)
+        np.testing.assert_allclose(found, target, rtol=1e-9, atol=1e-12)
+
+
 def test_the_eps_and_x_start_targets_are_the_noise_and_the_data():
     x_start, t, noise = every_timestep(10, (6,))
     assert process(10, "eps").target(x_start, t, noise) is noise
@@ -83,14 +102,16 @@ def test_a_perfect_output_gives_back_the_data_at_every_timestep(
     x_start, t, noise = every_timestep(num_timesteps, shape)
     x_t, target = diffusion.q_sample(x_start, t, noise), diffusion.target(x_start, t, noise)
     pred_x_start = diffusion.to_x_start(target, x_t, t)
-    # Dividing by sqrt(a) magnifies rounding: a is 1e-17 at the worst of these timesteps.
-    tolerance = 1e-14 / diffusion.alphas_cumprod.sqrt()
+    # Dividing by alpha magnifies rounding: it is 4e-9 at the worst of these timesteps, and 0 where
+    # flow ends: there the noise says nothing.
+    alpha, _ = diffusion.alpha_and_sigma
+    tolerance = 1e-14 / (alpha if prediction_type == "eps" else torch.ones_like(alpha))
     error = (pred_x_start - x_start).flatten(1).abs().amax(1)
     assert torch.all(error < tolerance)
 
 
 @pytest.mark.parametrize(
-    ("prediction_type", "tolerance"), [("v", 1e-5), ("x_start", 0), ("eps", 0.1)]
+    ("prediction_type", "tolerance"), [("flow", 1e-5), ("v", 1e-5), ("x_start", 0), ("eps", 0.1)]
 )
 def test_float32_is_enough_for_the_round_trip(prediction_type, tolerance):
     diffusion = process(1000, prediction_type)
@@ -99,14 +120,14 @@ def test_float32_is_enough_for_the_round_trip(prediction_type, tolerance):
     assert_close(diffusion.to_x_start(target, x_t, t), x_start, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("betas", [[1.0, 1.0], [0.0, 0.0]])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
 @for_each_type
 def test_the_data_stay_finite_where_only_noise_or_only_data_is_left(
-    monkeypatch, prediction_type, betas
+    monkeypatch, prediction_type, alpha
 ):
-    tensor = torch.tensor(betas, dtype=torch.float64)
-    monkeypatch.setattr(unclip.diffusion.process, "make_betas", lambda *_: tensor)
-    diffusion = process(2, prediction_type, schedule=f"all of {betas}")
+    weights = torch.tensor([alpha] * 2), torch.tensor([1 - alpha] * 2)
+    monkeypatch.setattr(unclip.diffusion.process, "alpha_and_sigma", lambda *_: weights)
+    diffusion = process(2, prediction_type, schedule=f"all of {alpha}")
     x_t, model_output = draw(2, 6, dtype=torch.float32), draw(2, 6, seed=1, dtype=torch.float32)
     pred_x_start = diffusion.to_x_start(model_output, x_t, torch.tensor([0, 1]))
     assert torch.all(torch.isfinite(pred_x_start))
@@ -131,15 +152,18 @@ def test_row_i_is_the_same_alone_as_in_a_batch_of_eight(function, prediction_typ
 
 
 def test_an_unknown_prediction_type_is_an_error_that_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'epsilon'.*eps.*x_start.*v"):
+    with pytest.raises(ValueError, match=r"prediction_type: 'epsilon'.*flow.*v.*x_start.*eps"):
         process(10, "epsilon")
+    with pytest.raises(ValueError, match=r"timestep_density: 'normal'.*uniform.*logit_normal"):
+        process(density="normal")
 
 
 def test_a_process_is_made_from_a_section_of_params():
-    section = SimpleNamespace(
-        num_timesteps=7, schedule="linear", schedule_offset=0.1, prediction_type="v", lr=1.0
-    )
-    assert Diffusion.of(section) == Diffusion(7, "linear", 0.1, "v")
+    values = {"num_timesteps": 7, "schedule": "linear", "schedule_offset": 0.1}
+    values["prediction_type"] = "v"
+    section = SimpleNamespace(**values, timestep_density="logit_normal", lr=1.0)
+    assert Diffusion.of(section) == Diffusion(7, "linear", 0.1, "v", "logit_normal")
+    assert Diffusion(**values).timestep_density == "uniform"  # as in checkpoints without it
     assert Diffusion.of(section).num_timesteps == 7
 
 
@@ -158,7 +182,7 @@ def test_float32_coefficients_are_those_of_float64_rounded_once():
     linear = process(1000, schedule="linear")
     zeros, ones, t = torch.zeros(1000, 1), torch.ones(1000, 1), torch.arange(1000)
     sigma = linear.q_sample(zeros, t, ones)[:, 0].double()
-    assert_close(sigma, (1 - linear.alphas_cumprod).sqrt(), rtol=1e-7, atol=0)
+    assert_close(sigma, linear.alpha_and_sigma[1], rtol=1e-7, atol=0)
 
 
 @for_each_type
@@ -189,7 +213,7 @@ def test_sampling_in_inference_mode_first_does_not_spoil_training_after():
         diffusion.to_x_start(x, x, t)
     model_output = x.clone().requires_grad_()
     diffusion.to_x_start(model_output, x, t).sum().backward()
-    expected = -(1 - diffusion.alphas_cumprod[t]).sqrt()[:, None].expand(2, 6)
+    expected = -diffusion.alpha_and_sigma[1][t][:, None].expand(2, 6)
     assert_close(model_output.grad, expected)
 
 
@@ -203,7 +227,8 @@ def naive_loss(prediction_type, x_start, t, noise, answer):
         a = signal(int(t[row]))
         for x, n in zip(x_start[row].ravel(), noise[row].ravel(), strict=True):
             x_t = math.sqrt(a) * x + math.sqrt(1 - a) * n
-            targets = {"eps": n, "x_start": x, "v": math.sqrt(a) * n - math.sqrt(1 - a) * x}
+            v = math.sqrt(a) * n - math.sqrt(1 - a) * x
+            targets = {"eps": n, "x_start": x, "v": v, "flow": n - x}
             total.append((answer(x_t, int(t[row])) - targets[prediction_type]) ** 2)
     return np.mean(total)
 
@@ -251,35 +276,51 @@ def test_the_gradient_reaches_the_network():
 
 
 @pytest.mark.parametrize(("batch_size", "num_timesteps"), [(1, 2), (7, 10), (32, 1000), (300, 100)])
-def test_every_timestep_is_a_valid_index(batch_size, num_timesteps):
+@for_each_density
+def test_every_timestep_is_a_valid_index(density, batch_size, num_timesteps):
+    diffusion = process(num_timesteps, density=density)
     for index in range(50):
-        t = process(num_timesteps).draw_timesteps(batch_size, generator(0, "t", index))
+        t = diffusion.draw_timesteps(batch_size, generator(0, "t", index))
         assert (t.shape, t.dtype) == ((batch_size,), torch.int64)
         assert int(t.min()) >= 0
         assert int(t.max()) < num_timesteps
 
 
 @pytest.mark.parametrize("num_timesteps", [2, 999, 1000, 1001, 2**16 + 1, 100_000])
-def test_the_largest_draw_stays_in_range(monkeypatch, num_timesteps):
-    largest = torch.tensor(1.0, dtype=torch.float64) - 2**-53
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: largest)
-    t = process(num_timesteps).draw_timesteps(1, torch.Generator())
-    assert int(t) == num_timesteps - 1
+@for_each_density
+def test_the_smallest_and_the_largest_draw_stay_in_range(monkeypatch, density, num_timesteps):
+    largest = 1 - 2**-53
+    ends = {"uniform": largest, "logit_normal": expit(norm.ppf(largest))}
+    for draw, expected in ((0.0, 0), (largest, int(num_timesteps * ends[density]))):
+        offset = torch.tensor(draw, dtype=torch.float64)
+        monkeypatch.setattr(torch, "rand", lambda *_, offset=offset, **__: offset)
+        t = process(num_timesteps, density=density).draw_timesteps(1, torch.Generator())
+        assert int(t) == expected < num_timesteps
 
 
-def test_each_batch_has_one_timestep_in_each_equal_part():
+def share_below(time, density):
+    """How often t / T is less than `time`."""
+    return time if density == "uniform" else norm.cdf(logit(time))
+
+
+@for_each_density
+def test_each_batch_is_spread_over_equal_quantiles(density):
     for index in range(50):
-        t = process(1000).draw_timesteps(25, generator(0, "t", index))
-        assert torch.equal((t // 40).sort().values, torch.arange(25))
+        diffusion = process(100_000, density=density)
+        t = diffusion.draw_timesteps(25, generator(0, "t", index)).sort().values.numpy()
+        offsets = 25 * share_below((t + 0.5) / 100_000, density) - np.arange(25)
+        assert -0.01 < offsets.min() <= offsets.max() < min(1.01, offsets.min() + 0.01)
 
 
-def test_each_row_is_uniform_over_the_timesteps():
-    ten = process(10)
+@for_each_density
+def test_each_row_has_the_density(density):
+    ten = process(10, density=density)
     draws = torch.stack([ten.draw_timesteps(4, generator(0, "t", i)) for i in range(4000)])
+    shares = np.diff([0, *share_below(np.arange(1, 10) / 10, density), 1])
+    deviations = np.sqrt(4000 * shares * (1 - shares))
     for row in draws.T:
-        counts = torch.bincount(row, minlength=10)
-        # 400 expected, standard deviation 19
-        assert (counts - 400).abs().max() < 5 * 19
+        counts = torch.bincount(row, minlength=10).numpy()
+        assert np.all(np.abs(counts - 4000 * shares) < 5 * deviations)
 
 
 def test_timesteps_are_a_function_of_the_generator():

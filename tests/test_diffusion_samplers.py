@@ -1,7 +1,8 @@
-import math
 import subprocess
 import sys
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from dag import REPO
@@ -10,8 +11,14 @@ from torch.testing import assert_close
 from unclip.diffusion.guidance import predict_x_start
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final
-from unclip.diffusion.samplers import SAMPLERS, sample_ddim, sample_ddpm, sample_dpmpp_2m
-from unclip.diffusion.schedules import SCHEDULES, sampling_timesteps
+from unclip.diffusion.samplers import (
+    SAMPLERS,
+    NoiseLevel,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpmpp_2m,
+)
+from unclip.diffusion.schedules import SCHEDULES
 
 T = 60
 
@@ -31,8 +38,8 @@ def draw(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
-def alphas_cumprod(name, num_timesteps=T):
-    return Diffusion(num_timesteps, name, 0.008, "v").alphas_cumprod
+def levels(name="cosine", steps=10, num_timesteps=T, spacing="uniform"):
+    return Diffusion(num_timesteps, name, 0.008, "v").levels(steps, spacing)
 
 
 def network(x_t, t):
@@ -48,38 +55,38 @@ def steps_of(sampler, x_t, steps=10, predict=network, eta=0.0, generators=None):
         rows = [torch.randn(x_t.shape[1:], generator=g, dtype=x_t.dtype) for g in generators]
         return torch.stack(rows)
 
-    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, steps)
-    return list(sampler(predict, x_t, schedule, timesteps, eta=eta, draw_noise=draw_noise))
+    return list(sampler(predict, x_t, levels(steps=steps), eta=eta, draw_noise=draw_noise))
 
 
 def sample(sampler, x_t, **options):
     return final(steps_of(sampler, x_t, **options))
 
 
-def ideal_predict(schedule, mean, std):
+def ideal_predict(levels, mean, std):
     """The best possible pred_x_start for data from N(mean, std²): E[x_start | x_t]."""
+    weights = {t: (alpha, sigma) for t, alpha, sigma in levels}
 
     def predict(x_t, t):
-        a = float(schedule[t])
-        return mean + std**2 * math.sqrt(a) / (std**2 * a + 1 - a) * (x_t - math.sqrt(a) * mean)
+        alpha, sigma = weights[t]
+        gain = std**2 * alpha / ((std * alpha) ** 2 + sigma**2)
+        return mean + gain * (x_t - alpha * mean)
 
     return predict
 
 
-def sampled_mean_and_std(sampler, num_timesteps, steps, mean, std, eta=0.0):
+def sampled_mean_and_std(sampler, steps, mean, std, eta=0.0, name="cosine"):
     """The exact mean and standard deviation of what a sampler makes of Gaussian data.
 
     With the ideal prediction a sample is an affine function of the independent standard normal
     numbers drawn for it. Row 0 puts 0 for all of them: the mean. Row k puts 1 for the k-th only:
     its coefficient. No sampling error is left.
     """
-    schedule = alphas_cumprod("cosine", num_timesteps)
+    visited = levels(name, steps, 1000)
     drawn = iter(torch.eye(steps + 1, dtype=torch.float64)[:, 1:].T.unsqueeze(-1))
     taken = sampler(
-        ideal_predict(schedule, mean, std),
+        ideal_predict(visited, mean, std),
         next(drawn),
-        schedule,
-        sampling_timesteps(num_timesteps, steps),
+        visited,
         eta=eta,
         draw_noise=lambda x_t: next(drawn),
     )
@@ -89,22 +96,23 @@ def sampled_mean_and_std(sampler, num_timesteps, steps, mean, std, eta=0.0):
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(1000, 0.005), (50, 0.07)])
 @for_each_sampler_and_eta
-def test_gaussian_data_come_back_with_their_mean_and_spread(sampler, eta, steps, tolerance):
-    mean, std = sampled_mean_and_std(sampler, 1000, steps, 0.3, 0.5, eta)
+@pytest.mark.parametrize("name", ["cosine", "flow"])
+def test_gaussian_data_come_back_with_their_mean_and_spread(name, sampler, eta, steps, tolerance):
+    mean, std = sampled_mean_and_std(sampler, steps, 0.3, 0.5, eta, name)
     assert mean == pytest.approx(0.3, abs=1e-4)
     assert std == pytest.approx(0.5, rel=tolerance)
 
 
 @for_each_sampler_and_eta
 def test_data_beyond_one_come_back_unclamped(sampler, eta):
-    mean, std = sampled_mean_and_std(sampler, 1000, 1000, 2.1, 0.1, eta)
+    mean, std = sampled_mean_and_std(sampler, 1000, 2.1, 0.1, eta)
     assert mean == pytest.approx(2.1, abs=1e-4)
     assert std == pytest.approx(0.1, rel=0.03)
 
 
 def test_the_second_order_of_dpmpp_2m_beats_ddim_tenfold_at_fifty_steps():
-    _, first_order = sampled_mean_and_std(sample_ddim, 1000, 50, 0.3, 0.5)
-    _, second_order = sampled_mean_and_std(sample_dpmpp_2m, 1000, 50, 0.3, 0.5)
+    _, first_order = sampled_mean_and_std(sample_ddim, 50, 0.3, 0.5)
+    _, second_order = sampled_mean_and_std(sample_dpmpp_2m, 50, 0.3, 0.5)
     assert abs(second_order - 0.5) < abs(first_order - 0.5) / 10
 
 
@@ -117,6 +125,40 @@ def test_x_t_may_leave_the_range_that_the_prediction_is_clipped_to(sampler):
     assert max(step.x_t.max() for step in steps[1:]) > 1
     assert min(step.x_t.min() for step in steps[1:]) < -1
     assert all(s.pred_x_start.min() >= low and s.pred_x_start.max() <= high for s in steps)
+
+
+def posterior(now, to):
+    """Weights of x_start and x_t in the mean of q(x_to | x_now, x_start), and its variance.
+
+    Conditioned by the covariance matrix of (x_to, x_now), where x_now is x_to, scaled, and noise.
+    """
+    ratio = now.alpha / to.alpha
+    shared = ratio * to.sigma**2
+    covariance = np.array([[to.sigma**2, shared], [shared, now.sigma**2]])
+    gain = covariance[0, 1] / covariance[1, 1]
+    variance = np.linalg.det(covariance) / covariance[1, 1]
+    return to.alpha - gain * now.alpha, gain, variance
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_stochastic_step_is_drawn_from_the_posterior(name, spacing):
+    x_start, x_t, noise = draw(3, 4)[:, None]
+
+    def step(sampler, now, to, eta):
+        visited = [now, to, NoiseLevel(-1, 1.0, 0.0)]
+        taken = sampler(lambda *_: x_start, x_t, visited, eta=eta, draw_noise=lambda _: noise)
+        return list(taken)[1].x_t
+
+    for now, to in pairwise(levels(name, 16, spacing=spacing)[:-1]):
+        from_start, from_x_t, variance = posterior(now, to)
+        expected = from_start * x_start + from_x_t * x_t + variance**0.5 * noise
+        assert_close(step(sample_ddpm, now, to, 0.0), expected)
+        # Of any eta: x_to has the noise of its level, of which eta² of the variance is new.
+        for eta in (0.0, 0.4, 1.0):
+            new = eta * variance**0.5
+            old = (to.sigma**2 - new**2) ** 0.5 * (x_t - now.alpha * x_start) / now.sigma
+            assert_close(step(sample_ddim, now, to, eta), to.alpha * x_start + old + new * noise)
 
 
 def test_ddim_with_eta_one_is_ddpm():
@@ -165,23 +207,21 @@ def test_noise_is_drawn_at_every_step_but_the_last_or_never(sampler, eta, draws)
         calls.append(x_t)
         return torch.zeros_like(x_t)
 
-    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, 10)
-    final(sampler(network, draw(2, 6), schedule, timesteps, eta=eta, draw_noise=draw_noise))
+    final(sampler(network, draw(2, 6), levels(), eta=eta, draw_noise=draw_noise))
     assert len(calls) == draws
 
 
 @for_each_sampler
 @pytest.mark.parametrize("num_timesteps", [1, 2, 5, 10])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_process_of_few_timesteps_can_be_sampled(name, num_timesteps, sampler):
-    schedule = alphas_cumprod(name, num_timesteps)
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+def test_a_process_of_few_timesteps_can_be_sampled(spacing, name, num_timesteps, sampler):
     mean = draw(2, 6)
     for steps in range(1, num_timesteps + 1):
         taken = sampler(
             lambda x_t, t: mean,
             draw(2, 6, seed=1),
-            schedule,
-            sampling_timesteps(num_timesteps, steps),
+            levels(name, steps, num_timesteps, spacing),
             eta=0.0,
             draw_noise=torch.zeros_like,
         )
@@ -199,19 +239,10 @@ def test_float32_stays_float32_and_the_given_noise_untouched(sampler):
 @for_each_sampler_and_eta
 def test_nothing_is_read_back_from_the_device(sampler, eta):
     # A meta tensor has no values: whatever would make a GPU wait for the host raises there.
-    schedule, timesteps = alphas_cumprod("cosine"), sampling_timesteps(T, 10)
     diffusion = Diffusion(T, "cosine", 0.008, "v")
     predict = predict_x_start(lambda x_t, t: x_t * t[:, None], diffusion, None)
     x_t = torch.empty(2, 6, device="meta")
-    final(sampler(predict, x_t, schedule, timesteps, eta=eta, draw_noise=torch.zeros_like))
-
-
-@for_each_sampler
-@pytest.mark.parametrize("timesteps", [[5, 5], [3, 5], [5, -1], []])
-def test_timesteps_that_do_not_descend_are_refused(sampler, timesteps):
-    schedule, timesteps = alphas_cumprod("cosine"), torch.tensor(timesteps).long()
-    with pytest.raises(AssertionError, match="timesteps"):
-        final(sampler(network, draw(2, 6), schedule, timesteps, eta=0.0, draw_noise=draw))
+    final(sampler(predict, x_t, levels(), eta=eta, draw_noise=torch.zeros_like))
 
 
 def test_their_names_are_known_without_importing_torch():

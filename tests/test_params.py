@@ -100,14 +100,15 @@ def test_every_value_is_written_in_the_order_of_params_yaml(path):
     assert list(keys(load_yaml(path.read_text(encoding="utf-8")))) == list(keys(RAW))
 
 
-def test_no_value_has_a_default_in_code():
+def test_no_value_has_a_default_in_code_but_those_that_older_files_lack():
     def fields(model):
-        for field in model.model_fields.values():
-            yield field
+        for name, field in model.model_fields.items():
+            yield name, field
             if hasattr(field.annotation, "model_fields"):
                 yield from fields(field.annotation)
 
-    assert all(field.is_required() for field in fields(Params))
+    defaults = {name: field.default for name, field in fields(Params) if not field.is_required()}
+    assert defaults == dict.fromkeys(("timestep_density", "spacing", "prior_spacing"), "uniform")
 
 
 def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
@@ -152,7 +153,15 @@ def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
         ({"decoder__flip": "yes"}, "decoder.flip: 'yes' is not allowed; expected a boolean"),
         (
             {"decoder__schedule": "sigmoid"},
-            "decoder.schedule: 'sigmoid' is not allowed; expected 'c",
+            "decoder.schedule: 'sigmoid' is not allowed; expected 'f",
+        ),
+        (
+            {"prior__timestep_density": "normal"},
+            "prior.timestep_density: 'normal' is not allowed; expected 'uniform' or 'logit_normal'",
+        ),
+        (
+            {"sample__prior_spacing": "even"},
+            "sample.prior_spacing: 'even' is not allowed; expected 'uniform' or 'karras'",
         ),
         (
             {"sample__sampler": "euler"},

@@ -96,9 +96,9 @@ def test_an_option_that_makes_no_sense_is_a_line(options, line):
     assert str(caught.value).startswith(line)
 
 
-def sample_toy(predict, x_t, schedule, timesteps, *, eta, draw_noise):
+def sample_toy(predict, x_t, levels, *, eta, draw_noise):
     """Yields what is predicted at the noisiest timestep alone."""
-    t = int(timesteps[0])
+    t = levels[0].t
     yield Step(t, x_t, predict(x_t, t))
 
 

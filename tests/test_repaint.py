@@ -109,6 +109,7 @@ def test_a_note_decides_and_not_what_surrounds_it():
         *(("index", "1"), ("seeds", "7 9"), ("decoder.steps", "4"), ("decoder.guidance", "1.0")),
         *(("prior.steps", "3"), ("prior.candidates", "64"), ("prior.guidance", "5.0")),
         *(("decoder.sampler", "ddim"), ("prior.sampler", "ddpm"), ("prompts", "é\nx")),
+        *(("decoder.spacing", "karras"), ("prior.spacing", "karras")),
     ],
 )
 def test_every_word_of_a_note_counts(key, value):
@@ -119,18 +120,26 @@ def test_every_word_of_a_note_counts(key, value):
 def test_a_note_names_every_setting_and_every_checkpoint():
     decoder = {
         **{"decoder.sampler": "dpmpp_2m", "decoder.steps": "4", "decoder.eta": "0.0"},
-        **{"decoder.guidance": "1.5", "precision": "fp32"},
+        **{"decoder.guidance": "1.5", "decoder.spacing": "uniform", "precision": "fp32"},
         **{f"checkpoint.{kind}": kind * 2 for kind in ("clip", "prior", "decoder")},
     }
     assert settings_note(SYSTEM, SETTINGS) == decoder | {
         **{"prior.sampler": "ddim", "prior.steps": "5", "prior.eta": "0.0"},
-        **{"prior.guidance": "2.0", "prior.candidates": "2"},
+        **{"prior.guidance": "2.0", "prior.spacing": "uniform", "prior.candidates": "2"},
     }
     note = latent_note(SYSTEM, LATENT, SETTINGS)
     for key, numbers in (("image_embed", LATENT.image_embed), ("x_T", LATENT.x_T)):
         packed = base64.b64decode(note.pop(key))
         assert struct.unpack(f"<{numbers.numel()}f", packed) == tuple(numbers.flatten().tolist())
     assert note == decoder | {"seed": str(2**63 - 1)}
+
+
+def test_a_note_from_before_spacing_was_noted_means_uniform():
+    picture, note = sampled(spacing="karras")
+    assert (note.pop("decoder.spacing"), note.pop("prior.spacing")) == ("karras", "uniform")
+    assert not np.array_equal(repaint(SYSTEM, note), picture)
+    assert np.array_equal(repaint(SYSTEM, note | {"decoder.spacing": "karras"}), picture)
+    assert np.array_equal(repaint(SYSTEM, note), sampled()[0])
 
 
 def test_pictures_of_a_call_are_numbered_prompt_by_prompt():

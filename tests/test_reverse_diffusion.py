@@ -8,7 +8,12 @@ from unclip.diffusion.samplers import SAMPLERS
 
 DIFFUSION = Diffusion(20, "cosine", 0.008, "x_start")
 for_each_solver = pytest.mark.parametrize(
-    "solver", [Solver(name, 6, eta, 1.5) for name in SAMPLERS for eta in (0.0, 0.7)], ids=str
+    "solver",
+    [
+        *(Solver(name, 6, eta, 1.5) for name in SAMPLERS for eta in (0.0, 0.7)),
+        *(Solver(name, 6, 0.7, 1.5, "karras") for name in SAMPLERS),
+    ],
+    ids=str,
 )
 
 
@@ -48,6 +53,12 @@ def test_the_network_is_asked_once_a_step_from_the_noisiest_timestep_down(solver
     assert len(asked) == solver.steps
     assert asked[0] == DIFFUSION.num_timesteps - 1
     assert asked == sorted(asked, reverse=True) == [step.t for step in steps]
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+def test_the_levels_visited_are_those_of_the_spacing(spacing):
+    steps = steps_of([0], Solver("ddim", 6, 0.0, 1.0, spacing))
+    assert [step.t for step in steps] == [level.t for level in DIFFUSION.levels(6, spacing)[:-1]]
 
 
 def test_as_many_steps_as_timesteps_end_at_zero():
@@ -101,12 +112,13 @@ def test_samples_end_within_the_range_though_the_way_there_leaves_it():
     assert all(step.x_t.abs().max() > 0.1 for step in steps)
 
 
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
-def test_inverted_samples_come_back(guidance):
-    solver = Solver("ddim", 20, 0.0, guidance)
+def test_inverted_samples_come_back(guidance, spacing):
+    solver = Solver("ddim", 10, 0.0, guidance, spacing)
     x_start = torch.randn(4, 3, generator=generator(0, "data"))
     conditions = {"pull": torch.full((4, 3), 0.3)}
-    x_T = inverse_diffusion(half_of_it, conditions, x_start, DIFFUSION, solver, evaluations=1000)
+    x_T = inverse_diffusion(half_of_it, conditions, x_start, DIFFUSION, solver, evaluations=100)
     generators = [generator(0, "test")] * 4
     again = final(
         reverse_diffusion(half_of_it, conditions, generators, (3,), DIFFUSION, solver, x_T=x_T)

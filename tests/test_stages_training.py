@@ -272,7 +272,10 @@ def test_the_forward_process_is_stored_beside_the_weights(trained, kind):
     facts = json.loads((trained.layout.model(kind) / "model.json").read_text())["facts"]
     assert facts["diffusion"] == {
         key: getattr(section, key)
-        for key in ("num_timesteps", "schedule", "schedule_offset", "prediction_type")
+        for key in (
+            *("num_timesteps", "schedule", "schedule_offset"),
+            *("prediction_type", "timestep_density"),
+        )
     }
 
 
@@ -405,8 +408,8 @@ def test_the_validation_loss_of_the_prior_equals_a_naive_loop(trained):
     offset = torch.rand((), generator=draws, dtype=torch.float64)
     t = ((offset + torch.arange(len(val)) / len(val)) % 1 * prior.num_timesteps).long()
     noise = torch.randn(x_start.shape, generator=draws)
-    a = task.diffusion.alphas_cumprod[t].float()[:, None]
-    x_t = a.sqrt() * x_start + (1 - a).sqrt() * noise
+    alpha, sigma = (each[t].float()[:, None] for each in task.diffusion.alpha_and_sigma)
+    x_t = alpha * x_start + sigma * noise
     total = 0.0
     for i, caption in enumerate(captions.long()):
         rows = caption[None]

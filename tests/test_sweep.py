@@ -26,7 +26,9 @@ MADE = sorted([*PLOTS, "guidance.csv", "steps.csv"])
 
 @pytest.fixture(scope="module")
 def sample(trained):
-    return trained.params.sample.model_copy(update={"guidance": 3.0, "eta": 0.5, "seed": 4})
+    return trained.params.sample.model_copy(
+        update={"guidance": 3.0, "eta": 0.5, "seed": 4, "spacing": "karras"}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +94,10 @@ def test_settings_make_a_difference(out):
         assert all(float(row["frechet_distance_floor"]) >= 0 for row in table(out, name))
 
 
-def test_steps_of_ddim_are_taken_with_the_eta_of_params(trained, sample, out):
-    def roughness(sampler, eta):
-        settings = replace(Settings.of(sample, "cpu"), decoder=Solver(sampler, 3, eta, 3.0))
+def test_steps_of_ddim_are_taken_with_the_eta_and_the_spacing_of_params(trained, sample, out):
+    def roughness(sampler, eta, spacing="karras"):
+        solver = Solver(sampler, 3, eta, 3.0, spacing)
+        settings = replace(Settings.of(sample, "cpu"), decoder=solver)
         return mean_variation(painted(trained, settings, sample.seed))
 
     rows = {
@@ -104,7 +107,8 @@ def test_steps_of_ddim_are_taken_with_the_eta_of_params(trained, sample, out):
     }
     found, unit = rows["ddim"] / rows["dpmpp_2m"], roughness("dpmpp_2m", 0.0)
     assert found == pytest.approx(roughness("ddim", 0.5) / unit, rel=1e-4)
-    assert found != pytest.approx(roughness("ddim", 0.0) / unit, rel=1e-3)
+    for other in (roughness("ddim", 0.0), roughness("ddim", 0.5, "uniform")):
+        assert found != pytest.approx(other / unit, rel=1e-3)
 
 
 def test_variation_is_the_sum_of_steps_between_neighbours():

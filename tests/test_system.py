@@ -11,6 +11,7 @@ from torch import nn
 import unclip.painting.system
 from unclip.config.errors import UserError
 from unclip.core.artifacts import weights_hash
+from unclip.diffusion.reverse import Solver
 from unclip.diffusion.samplers import SAMPLERS, Step
 from unclip.painting.loading import load_system
 
@@ -18,6 +19,7 @@ PROMPTS = ["a red circle", "a blue star", "a red circle", "é", "a b c d e f g h
 SEEDS = [3, 3, 4, 3, 5, 6, 7, 8]
 SYSTEM = random_system()
 READER = random_system(caption_depth=1)
+FLOW = random_system(schedule="flow", prediction_type="flow")
 STOCHASTIC = change(SETTINGS, prior__sampler="ddpm", decoder__sampler="ddim", decoder__eta=0.8)
 
 
@@ -52,7 +54,9 @@ def calls():
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, STOCHASTIC], ids=["deterministic", "stochastic"])
-@pytest.mark.parametrize("system", [SYSTEM, READER], ids=["embedding", "embedding and caption"])
+@pytest.mark.parametrize(
+    "system", [SYSTEM, READER, FLOW], ids=["embedding", "embedding and caption", "flow"]
+)
 def test_a_picture_is_the_same_in_batches_of_one_and_of_eight(system, settings):
     eight = paint(system, PROMPTS, SEEDS, change(settings, batch_size=8))
     one = paint(system, PROMPTS, SEEDS, change(settings, batch_size=1))
@@ -97,8 +101,9 @@ def test_painting_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize("steps", [1, 5, 20])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_prior_is_sampled_by_a_full_reverse_diffusion(calls, sampler, steps):
-    settings = change(SETTINGS, prior__sampler=sampler, prior__steps=steps)
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+def test_the_prior_is_sampled_by_a_full_reverse_diffusion(calls, spacing, sampler, steps):
+    settings = change(SETTINGS, prior=Solver(sampler, steps, 0.0, 2.0, spacing))
     SYSTEM.sample_prior(PROMPTS, SEEDS, settings)
     timesteps = [t for who, t, _ in calls if who == "prior"]
     assert len(timesteps) == steps

@@ -6,14 +6,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unclip.diffusion.samplers import Level, Predict
+from unclip.diffusion.samplers import NoiseLevel, Predict
 
 
 @torch.no_grad()
 def invert_ddim(
     predict: Predict,
     x_start: Tensor,
-    levels: Sequence[Level],
+    levels: Sequence[NoiseLevel],
     *,
     evaluations: int,
 ) -> Tensor:

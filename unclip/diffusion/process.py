@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.diffusion.samplers import Level
+from unclip.diffusion.samplers import NoiseLevel
 from unclip.diffusion.schedules import alpha_and_sigma, karras_timesteps, sampling_timesteps
 
 PREDICTION_TYPES = ("flow", "v", "x_start", "eps")
@@ -68,7 +68,7 @@ class Diffusion:
         """Returns the weights of data and noise at each timestep, 2 × (T,) float64."""
         return alpha_and_sigma(self.schedule, self.num_timesteps, self.schedule_offset)
 
-    def levels(self, steps: int, spacing: str = "uniform") -> list[Level]:
+    def levels(self, steps: int, spacing: str = "uniform") -> list[NoiseLevel]:
         """Returns the `steps` levels of noise that a sampler visits, and then the data.
 
         Args:
@@ -81,7 +81,7 @@ class Diffusion:
         if spacing == "karras":
             timesteps = karras_timesteps(sigma / alpha, steps)
         visited = (each.tolist() for each in (timesteps, alpha[timesteps], sigma[timesteps]))
-        return [*map(Level, *visited), Level(-1, 1.0, 0.0)]
+        return [*map(NoiseLevel, *visited), NoiseLevel(-1, 1.0, 0.0)]
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Returns x_t, (B, ...), the data noised to timestep t (Ho et al. 2020, eq. 4)."""

@@ -21,7 +21,7 @@ Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
 DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
 
 
-class Level(NamedTuple):
+class NoiseLevel(NamedTuple):
     """A level of noise: x_t = alpha·x_start + sigma·noise at the timestep t; -1 is the data."""
 
     t: int
@@ -49,7 +49,7 @@ class Sampler(Protocol):
         self,
         predict: Predict,
         x_t: "Tensor",
-        levels: Sequence[Level],
+        levels: Sequence[NoiseLevel],
         *,
         eta: float,
         draw_noise: DrawNoise,
@@ -71,7 +71,7 @@ class Sampler(Protocol):
 def sample_ddpm(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[Level],
+    levels: Sequence[NoiseLevel],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -96,7 +96,7 @@ def sample_ddpm(
 def sample_ddim(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[Level],
+    levels: Sequence[NoiseLevel],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -119,7 +119,7 @@ def sample_ddim(
 def sample_dpmpp_2m(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[Level],
+    levels: Sequence[NoiseLevel],
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -151,12 +151,12 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def _added_variance(now: Level, to: Level) -> float:
+def _added_variance(now: NoiseLevel, to: NoiseLevel) -> float:
     """Returns the variance that the way from `to` up to `now` adds (Kingma et al. 2021, eq. 2)."""
     return max(now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2, 0.0)
 
 
-def _half_log_snr(level: Level) -> float:
+def _half_log_snr(level: NoiseLevel) -> float:
     if 0 in (level.alpha, level.sigma):
         return -math.inf if level.alpha == 0 else math.inf
     return math.log(level.alpha / level.sigma)
