@@ -25,7 +25,6 @@ from unclip.core.artifacts import describe
 from unclip.models.unet import UNet
 from unclip.params.loading import load_params
 
-PREDICTION_TYPES = {"eps": "epsilon", "x_start": "sample", "v": "v_prediction"}
 WIDTH_STEP = 8  # channels
 
 
@@ -42,8 +41,7 @@ def training(folder: Path, precision: str, device: str) -> Work:
         peer.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
     )
     ema = EMAModel(peer.parameters(), decay=params.ema_decay, foreach=True)
-    kind = PREDICTION_TYPES[params.prediction_type]
-    scheduler: Any = DDPMScheduler(params.num_timesteps, prediction_type=kind)
+    scheduler: Any = DDPMScheduler(params.num_timesteps)
     autocast = torch.autocast(device, DTYPES[precision], enabled=precision == "bf16")
     batch = params.batch_size
     images, embeds = torch.randn(batch, *peer.picture_shape), torch.randn(batch, peer.embed_dim)
@@ -54,9 +52,7 @@ def training(folder: Path, precision: str, device: str) -> Work:
         noise = torch.randn_like(x_start)
         t = torch.randint(params.num_timesteps, (batch,), device=device)
         x_t = scheduler.add_noise(x_start, noise, t)
-        target = {"epsilon": noise, "sample": x_start}.get(kind)
-        if target is None:
-            target = scheduler.get_velocity(x_start, noise, t)
+        target = scheduler.get_velocity(x_start, noise, t)
         with autocast:
             output = peer(x_t, t, condition * kept)
             loss = F.mse_loss(output.float(), target.float())
@@ -84,7 +80,7 @@ def painting(folder: Path, num: int, steps: int, precision: str, device: str) ->
     params, peer = load_params(Layout(folder).params), _peer_of(folder).to(device).eval()
     scheduler: Any = DPMSolverMultistepScheduler(
         params.decoder.num_timesteps,
-        prediction_type=PREDICTION_TYPES[params.decoder.prediction_type],
+        prediction_type="v_prediction",
         timestep_spacing="trailing",
     )
     embeds = torch.randn(num, peer.embed_dim, device=device)

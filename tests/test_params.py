@@ -256,6 +256,10 @@ def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
             {"decoder__paint_steps": 1001},
             "decoder.paint_steps: 1001 is more than decoder.num_times",
         ),
+        (
+            {"prior__schedule": "flow", "prior__prediction_type": "eps"},
+            "prior.prediction_type: eps says nothing",
+        ),
         ({"decoder__flip": True}, "decoder.flip: true needs the embeddings of mirrored pictures"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

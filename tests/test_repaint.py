@@ -194,6 +194,7 @@ DAMAGE = {
     "decoder.steps": [None, "2.5"],
     "decoder.guidance": [None, "much"],
     "decoder.sampler": [None, "euler"],
+    "decoder.spacing": ["x"],
     "precision": [None, "fp16"],
 }
 CALL_DAMAGE = {

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+SPACINGS = ("uniform", "karras")  # of the visited timesteps; see `Diffusion.levels`
+
 Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
 DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unclip.config.errors import UserError
 from unclip.diffusion.reverse import Solver
-from unclip.diffusion.samplers import SAMPLERS
+from unclip.diffusion.samplers import SAMPLERS, SPACINGS
 from unclip.painting.settings import Latent, Settings
 from unclip.painting.system import Pictures, System
 
@@ -138,6 +138,8 @@ def _solver(note: Mapping[str, str], name: str) -> Solver:
     if sampler not in SAMPLERS:
         raise ValueError(f"{name}.sampler: {sampler!r} is none of {', '.join(SAMPLERS)}")
     spacing = note.get(f"{name}.spacing", "uniform")  # a note from before it was noted
+    if spacing not in SPACINGS:
+        raise ValueError(f"{name}.spacing: {spacing!r} is none of {', '.join(SPACINGS)}")
     return Solver(sampler, int(steps), float(eta), float(guidance), spacing)
 
 

@@ -93,8 +93,15 @@ def _of_steps(params: Params | PaintingParams) -> list[str]:
 
 
 def _of_requests(params: Params) -> list[str]:
-    if not params.decoder.flip or params.clip.embed_flipped:
-        return []
-    return [
-        "decoder.flip: true needs the embeddings of mirrored pictures; set clip.embed_flipped: true"
+    problems = [
+        f"{name}.prediction_type: eps says nothing of the data where {name}.schedule flow has only "
+        "noise; expected flow, v or x_start"
+        for name, section in (("prior", params.prior), ("decoder", params.decoder))
+        if (section.schedule, section.prediction_type) == ("flow", "eps")
     ]
+    if params.decoder.flip and not params.clip.embed_flipped:
+        problems.append(
+            "decoder.flip: true needs the embeddings of mirrored pictures; set "
+            "clip.embed_flipped: true"
+        )
+    return problems

@@ -19,7 +19,7 @@ from pydantic_core.core_schema import literal_schema
 from unclip.config.strict import Strict
 from unclip.datasets.base import Dataset
 from unclip.datasets.registry import DATASETS
-from unclip.diffusion.samplers import SAMPLERS
+from unclip.diffusion.samplers import SAMPLERS, SPACINGS
 
 
 def one_of(names: Iterable[str]) -> GetPydanticSchema:
@@ -38,7 +38,7 @@ Guidance = Annotated[float, Field(ge=0.0, le=100.0)]
 Candidates = Annotated[int, Field(ge=1, le=64)]
 Precision = Literal["auto", "fp32", "bf16"]
 Sampler = Annotated[str, one_of(SAMPLERS)]
-Spacing = Literal["uniform", "karras"]
+Spacing = Annotated[str, one_of(SPACINGS)]
 
 FEWEST_JUDGED = 10  # pictures
 
