@@ -17,7 +17,7 @@ from rich.table import Table
 from unclip.config.errors import UserError
 from unclip.config.git import run_git
 from unclip.config.layout import Layout
-from unclip.config.settings import num_processes, num_threads, raw_data_dir
+from unclip.config.settings import choose_threads, num_processes, raw_data_dir
 from unclip.core.device import open_machine
 from unclip.params.loading import load_params
 from unclip.running.preflight import NETWORKS, require_space
@@ -48,10 +48,12 @@ def versions() -> str:
 
 
 def device() -> str:
-    """Returns where trainings compute, and what precision `auto` stands for there."""
+    """Returns where trainings compute, threads and why so many, and what precision `auto` is."""
     opened, processes = open_machine("auto"), num_processes()
+    threads, reason = choose_threads()
     shared = f", {processes} processes share a training" if processes > 1 else ""
-    return f"{opened.device}, {num_threads()} threads, precision auto is {opened.precision}{shared}"
+    counted = f"{threads} threads ({reason})"
+    return f"{opened.device}, {counted}, precision auto is {opened.precision}{shared}"
 
 
 def params() -> str:
