@@ -6,6 +6,7 @@ whatever the user's matplotlibrc says.
 
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from unclip.config.errors import UserError
-from unclip.pictures.fonts import families, no_warning_for_each_glyph
+from unclip.pictures.fonts import families
 from unclip.pictures.sheets import INK, LINE, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -254,6 +255,6 @@ def render(figure: "Figure", title: str) -> Image.Image:
     for text in figure.findobj(Text):
         text.set_fontfamily(families(text.get_text()))
     canvas = FigureCanvasAgg(figure)
-    with no_warning_for_each_glyph():
+    with warnings.catch_warnings(action="ignore"):  # one for each character that no font has
         canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -6,8 +6,7 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,22 +46,14 @@ def write(
 
 def families(text: str) -> list[str]:
     """Returns what matplotlib needs to set a text: DejaVu Sans, and the system's fonts it takes."""
-    return ["DejaVu Sans", *map(_register, _fallbacks(text))]
-
-
-@contextmanager
-def no_warning_for_each_glyph() -> Iterator[None]:
-    """Silences matplotlib about every single box; `_fallbacks` says what to install instead."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        yield
+    return [_open(path).family_name for path in (_dejavu(), *_find_fonts(_lacking(text)))]
 
 
 def _is_plain(text: str) -> bool:
     """Returns whether DejaVu Sans has all of a text, and letters follow one another to the right.
 
-    Pillow then draws it with no library that not every machine has. Otherwise matplotlib, whose
-    own raqm knows directions, joined letters and several fonts.
+    Pillow then draws it with no library that not every machine has; otherwise matplotlib does,
+    whose own raqm knows directions, joined letters and several fonts.
     """
     turns = any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in text)
     return not turns and not _lacking(text)
@@ -70,38 +61,32 @@ def _is_plain(text: str) -> bool:
 
 def _lacking(text: str) -> frozenset[str]:
     """Returns the visible characters that DejaVu Sans has not."""
-    has = _open(_dejavu()).get_char_index
-    return frozenset(
-        letter
-        for letter in text
-        if not has(ord(letter)) and not re.match("Z|Cc|Cf", unicodedata.category(letter))
-    )
-
-
-def _fallbacks(text: str) -> list[str]:
-    """Returns the fewest files of fonts on this system that have what DejaVu Sans lacks.
-
-    If some of it is in none of them, a line on stderr says once what to install.
-    """
-    return _search(lacking) if (lacking := _lacking(text)) else []
+    unknown = {letter for letter in text if not _open(_dejavu()).get_char_index(ord(letter))}
+    return frozenset(c for c in unknown if not re.match("Z|Cc|Cf", unicodedata.category(c)))
 
 
 @cache
-def _search(lacking: frozenset[str]) -> list[str]:
+def _find_fonts(lacking: frozenset[str]) -> list[str]:
+    """Returns few font files of the system that draw these characters, known to matplotlib now."""
+    if not lacking:
+        return []
+    from matplotlib.font_manager import fontManager
+
     chosen, left = [], set(lacking)
-    has = {path: {c for c in left if _draws(font, c)} for path, font in _system_fonts()}
-    while best := max(has, key=lambda path: len(has[path] & left), default=None):
-        if not has[best] & left:
-            break
-        chosen.append(best)
-        left -= has[best]
+    drawn = {path: {c for c in left if _draws(path, c)} for path in _system_fonts()}
+    for path in sorted(drawn, key=lambda path: len(drawn[path]), reverse=True):
+        if drawn[path] & left:
+            fontManager.addfont(path)
+            chosen.append(path)
+            left -= drawn[path]
     if left:
         _say_what_to_install()
     return chosen
 
 
-def _draws(font: "FT2Font", letter: str) -> bool:
+def _draws(path: str, letter: str) -> bool:
     """Returns whether a font has an outline; of emoji some have only layers of colours."""
+    font = _open(path)
     return bool(font.get_char_index(ord(letter)) and font.load_char(ord(letter)).width)
 
 
@@ -116,39 +101,26 @@ def _say_what_to_install() -> None:
 
 
 @cache
-def _system_fonts() -> list[tuple[str, "FT2Font"]]:
-    """Returns the system's fonts of outlines with their files, upright sans-serifs first."""
+def _system_fonts() -> list[str]:
+    """Returns the files of the system's fonts of outlines, upright sans-serifs first."""
     from matplotlib.font_manager import findSystemFonts  # not its cache: fonts come and go
 
-    found = []
+    found = {}
     for path in findSystemFonts():
-        try:
-            found.append((path, _open(path)))
-        except (OSError, RuntimeError):  # damaged, or in a format that matplotlib does not know
-            continue
-    # macOS hides fonts that begin with a dot, such as that of last resort, which has only boxes.
-    usable = [(p, f) for p, f in found if f.scalable and not f.family_name.startswith(".")]
-    return sorted(
-        usable,
-        key=lambda pf: (pf[1].style_name != "Regular", "Sans" not in pf[1].family_name, pf[0]),
-    )
-
-
-@cache
-def _register(path: str) -> str:
-    """Makes a font known to matplotlib, and returns the name of its family."""
-    from matplotlib.font_manager import fontManager
-
-    fontManager.addfont(path)
-    return _open(path).family_name
+        with suppress(OSError, RuntimeError):  # damaged, or of a kind that matplotlib cannot read
+            font = _open(path)
+            # macOS hides fonts with a dot, such as that of last resort, which has only boxes.
+            if font.scalable and not font.family_name.startswith("."):
+                found[path] = (font.style_name != "Regular", "Sans" not in font.family_name, path)
+    return sorted(found, key=found.__getitem__)
 
 
 def _shape(text: str, size: int) -> "FT2Font":
     from matplotlib.font_manager import get_font
 
-    font = get_font([_dejavu(), *_fallbacks(text)])
+    font = get_font([_dejavu(), *_find_fonts(_lacking(text))])
     font.set_size(size, 72)  # dots per inch: points are pixels
-    with no_warning_for_each_glyph():
+    with warnings.catch_warnings(action="ignore"):  # one for each box; `_find_fonts` says it once
         font.set_text(text)
     return font
 
@@ -166,6 +138,7 @@ def _pillow_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_dejavu(), size, layout_engine=ImageFont.Layout.BASIC)
 
 
+@cache
 def _dejavu() -> str:
     import matplotlib
 
