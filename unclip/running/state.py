@@ -63,9 +63,8 @@ def key_of(facts: dict[str, Any], root: Path, paths: Iterable[str]) -> str:
     """
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for path in (root / path for path in paths):
-        inside = sorted(
-            p for p in path.rglob("*") if p.suffix in HASHED and not _is_hidden(p, path)
-        )
+        found = (p for p in path.rglob("*") if p.suffix in HASHED)
+        inside = sorted(p for p in found if "/." not in f"/{p.relative_to(path).as_posix()}")
         for file in inside if path.is_dir() else [path]:
             name = file.relative_to(root).as_posix()
             digest.update(f"\n{name}\n{file.stat().st_size}\n".encode())
@@ -73,11 +72,6 @@ def key_of(facts: dict[str, Any], root: Path, paths: Iterable[str]) -> str:
                 while chunk := stream.read(1 << 20):
                     digest.update(chunk)
     return digest.hexdigest()
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    """Returns whether a file is a desktop's or an editor's, such as .#fit.py, which may dangle."""
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 class TrainingState:
