@@ -83,7 +83,7 @@ def test_pictures_that_the_metadata_do_not_name_are_told(check, tmp_path):
     (folder / "notes.txt").write_text("no picture")
     status, out, _ = check(folder)
     assert status == 0
-    assert out.count("not named in metadata.jsonl: extra.png, more/b.png\n") == 1
+    assert out.count("not named in a sound line of metadata.jsonl: extra.png, more/b.png\n") == 1
 
 
 def spoilt(folder: Path) -> Path:
