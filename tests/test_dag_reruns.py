@@ -24,7 +24,7 @@ def reproduced(tmp_path_factory) -> Lab:
     lab = Lab.beside(tmp_path_factory.mktemp("reruns") / "lab")
     for name in ("params.yaml", ".gitignore", ".dvcignore", "tests/stand_in.py"):
         shutil.copy(REPO / name, lab.root)
-    for folder in ("data/example", "stages", "unclip"):
+    for folder in ("data/example", "data/none", "stages", "unclip"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPO / folder, lab.root / folder, ignore=ignored)
     real = (REPO / "dvc.yaml").read_text(encoding="utf-8")
@@ -205,6 +205,7 @@ def test_an_experiment_reruns_no_more_than_the_value_it_sets(lab):
 
 def test_another_picture_of_ones_own_reruns_all_and_none_elsewhere_does(lab):
     shutil.copytree(lab.root / "data" / "example", lab.root / "data" / "own")
+    append(lab.root / "data" / "example" / "metadata.csv", "0001.jpg,another,tree,day\n")
     assert rerun(lab, "dvc", "repro") == set()
     change_value(lab, "data", "image_folder", {"folder": "data/own"} | OTHERS)
     assert rerun(lab, "dvc", "repro") == set(STAGES)

@@ -53,11 +53,12 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
         raise UserError(f"{path}: is damaged or of another version ({reason}); {remedy}") from None
 
 
-def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -> None:
+def require_readable(caption: str, folded: str, text_length: int, reserved: dict[int, str]) -> None:
     """Checks that a caption can be tokenized.
 
     Args:
         caption: the text.
+        folded: what is read of it.
         text_length: the most tokens, including start and end.
         reserved: the bytes that have another meaning, and the meaning.
 
@@ -66,10 +67,10 @@ def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -
     """
     shown = caption if len(caption) <= 40 else caption[:39] + "…"
     where = f"caption {shown!r}"
-    if not caption.strip():
+    if not folded:
         raise UserError(f"{where}: is empty; expected at least one word; write one")
     try:
-        data = caption.lower().encode()
+        data = folded.encode()
     except UnicodeEncodeError as error:
         raise UserError(
             f"{where}: character {error.start} is half a surrogate pair, which UTF-8 cannot hold; "
