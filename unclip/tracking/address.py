@@ -1,6 +1,7 @@
 """The address of the MLflow store. Knows nothing of MLflow."""
 
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from filelock import BaseFileLock, FileLock
 
@@ -39,13 +40,22 @@ def find_database() -> Path | None:
         return find_root() / "mlflow.db"
     if not uri.startswith("sqlite:///"):
         return None
-    return find_root() / uri.removeprefix("sqlite:///").split("?")[0]
+    return find_root() / unquote(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def sqlite_uri(database: Path) -> str:
+    """Returns the address of a SQLite file, whose path SQLAlchemy unquotes."""
+    path = database.as_posix()
+    if not set(path) & {"%", "?"}:
+        return f"sqlite:///{path}"
+    # With the plain scheme MLflow would also make the folder of the quoted path.
+    return f"sqlite+pysqlite:///{quote(path)}"
 
 
 def tracking_uri() -> str:
     """Returns MLflow's address: MLFLOW_TRACKING_URI where set, else `<root>/mlflow.db`."""
     database = find_database()
-    return f"sqlite:///{database.as_posix()}" if database else setting("tracking_uri") or ""
+    return sqlite_uri(database) if database else setting("tracking_uri") or ""
 
 
 def describe_uri() -> str:
