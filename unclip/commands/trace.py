@@ -70,8 +70,7 @@ def trace(
         lineage = find_lineage(traced.hashes)
     except TrackingError as error:
         unread.append(f"MLflow: {error}")
-    for line in unread:
-        typer.echo(f"{line}\n")
+    typer.echo("\n\n".join([*unread, ""]), nl=False)
     for network in networks:
         training = lineage.trainings.get(network.kind)
         _print_rows(network.kind, _describe_network(network) | _describe_training(training))

@@ -51,7 +51,7 @@ def remembered(folder: Path, report: Callable[[str], None]) -> Remembered:
         history = run_git(folder, *HISTORY)
     except UserError as error:
         history = ""
-        report(str(error))
+        report(f"revisions cannot be read: {error}")
     for name, text in _locks(folder, history):
         for kind, md5 in networks_in(text).items():
             names = found.setdefault(kind, {}).setdefault(md5, [])
