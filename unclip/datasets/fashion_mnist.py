@@ -137,8 +137,8 @@ def _download(raw_dir: Path) -> None:
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
             f"{_raw(raw_dir)}: downloading Fashion-MNIST failed ({first_line(error)}); set "
-            "UNCLIP_DATA_DIR to a folder that contains FashionMNIST/raw, or connect to the internet "
-            "and run again"
+            "UNCLIP_DATA_DIR to a folder that contains FashionMNIST/raw, or connect to the "
+            "internet and run again"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
