@@ -19,11 +19,11 @@ def first_line(error: BaseException | str) -> str:
     text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
     text = re.sub(r"//[^/@\s]*@", "//", text)
     text = text if len(text) <= 240 else text[:237] + "..."
-    return f"{text}; {NAMELESS}" if re.search(r"getpwuid|home directory", text) else text
+    if re.search(r"getpwuid|home directory", text):  # `docker run --user 12345`
+        text += "; this user has no name or home; `export LOGNAME=me HOME=/tmp` gives both"
+    return text
 
 
-# What DVC, MLflow and Python's own getpass miss in a container that runs as `--user 12345`.
-NAMELESS = "this user has no name or home; `export LOGNAME=me HOME=/tmp` gives both"
 TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in params.yaml"
 
 

@@ -32,7 +32,7 @@ def run_git(folder: Path, *arguments: str) -> str:
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace")
         remedies = [remedy for sign, remedy in REMEDIES.items() if sign in said]
-        remedies += [f"`{command}`" for command in TRUST.findall(said)]
+        remedies += [f"`{trust}`" for trust in TRUST.findall(said)]
         reason = "; ".join([first_line(said or error), *remedies])
         raise UserError(f"git {arguments[0]}: {reason}") from None
     return done.stdout.decode(errors="replace").strip()

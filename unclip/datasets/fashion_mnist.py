@@ -56,8 +56,8 @@ class FashionMNIST(Dataset):
         """Returns where the files are, all of which are read, or will be."""
         if not _is_complete(raw_dir):
             return f"{_raw(raw_dir)} is not there yet; prepare downloads it"
-        for is_train in (True, False):
-            _read_files(raw_dir, is_train=is_train)
+        _read_files(raw_dir, is_train=True)
+        _read_files(raw_dir, is_train=False)
         return f"{_raw(raw_dir)} is there"
 
 

@@ -73,13 +73,11 @@ def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
             shutil.copytree(network.folder, folder / network.kind)
         else:
             missing.append(network)
-    if missing:
+    if kept := [each for each in missing if each.md5]:
         with open_objects(root, "cache") as cache:
-            missing = [
-                each
-                for each in missing
-                if not (each.md5 and cache.copy_network(each.md5, folder / each.kind))
-            ]
+            for network in kept:
+                cache.copy_network(network.md5, folder / network.kind)
+    missing = [each for each in missing if not each.md5]
     if not missing:
         return
     known = remembered(root, lambda _: None)

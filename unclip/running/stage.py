@@ -80,13 +80,13 @@ def _load(layout: Layout) -> Params:
     try:
         return load_params(layout.params)
     except UserError as error:
-        # In the user's own folder; a temporary workspace is deleted.
-        if "DVC_EXP_NAME" in os.environ and layout.root.samefile(main_repository()):
-            raise UserError(
-                f"{error}\n{layout.params}: keeps what -S changed, and the next `dvc repro` would "
-                "use it; `git diff params.yaml` shows what to set back"
-            ) from None
-        raise
+        # A temporary workspace is deleted, the user's own folder is not.
+        if "DVC_EXP_NAME" not in os.environ or not layout.root.samefile(main_repository()):
+            raise
+        raise UserError(
+            f"{error}\n{layout.params}: keeps what -S changed, and the next `dvc repro` would use "
+            "it; `git diff params.yaml` shows what to set back"
+        ) from None
 
 
 def _explain(stage: str, error: BaseException) -> list[str]:
