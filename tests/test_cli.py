@@ -117,6 +117,14 @@ def test_checkpoints_that_are_not_there_are_named(refuse, monkeypatch, tmp_path,
     assert refuse("sample", "a", *arguments).startswith(named)
 
 
+def test_it_starts_where_python_looks_for_nothing_beside_a_script(tmp_path):
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    command = [sys.executable, REPO / "cli.py", "data", "--help"]
+    assert (
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+    )
+
+
 @pytest.mark.slow
 def test_a_revision_whose_checkpoints_are_nowhere_is_one_line_that_says_how_to_have_them(tmp_path):
     lab = Lab.cloned(REPO, tmp_path / "lab")

@@ -18,7 +18,10 @@ def first_line(error: BaseException | str) -> str:
     """Returns an error's first line, shortened, without passwords in addresses."""
     text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
     text = re.sub(r"//[^/@\s]*@", "//", text)
-    return text if len(text) <= 240 else text[:237] + "..."
+    text = text if len(text) <= 240 else text[:237] + "..."
+    if re.search(r"getpwuid|home directory", text):  # `docker run --user 12345`
+        text += "; this user has no name or home; `export LOGNAME=me HOME=/tmp` gives both"
+    return text
 
 
 TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in params.yaml"
@@ -41,7 +44,9 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
     Raises:
         UserError: it is missing, damaged or of another version.
     """
-    remedy = f"`dvc repro --force {made_by}` makes it again, `dvc pull` fetches it"
+    remedy = (
+        f"`dvc checkout` or `dvc pull` restores it, `dvc repro --force {made_by}` makes it anew"
+    )
     try:
         yield
     except UserError:
