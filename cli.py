@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH leaves it out
+
 from unclip.commands.compare import compare
 from unclip.commands.data_check import check
 from unclip.commands.doctor import doctor

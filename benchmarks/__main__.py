@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from unclip.config.streams import replace_what_cannot_be_shown
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 SECTIONS = ("training", "sampling", "commands")
@@ -50,4 +52,5 @@ def main(
 
 
 if __name__ == "__main__":
+    replace_what_cannot_be_shown()
     app()

@@ -72,7 +72,7 @@ def _shipped_pipeline(root: Path) -> Path:
     root.mkdir()
     for name in ("params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(REPOSITORY / name, root)
-    for name in ("data/example", "stages", "unclip"):
+    for name in ("data/none", "stages", "unclip"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
     pipeline = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unclip.api import UnCLIP
+from unclip.config.streams import replace_what_cannot_be_shown
 from unclip.pictures.png import save_png
 from unclip.pictures.sheets import grid, strip
 
@@ -45,4 +46,5 @@ if __name__ == "__main__":
     parser.add_argument("models", nargs="?", type=Path, default=REPOSITORY / PRETRAINED)
     parser.add_argument("out", nargs="?", type=Path, default=Path("samples/example"))
     given = parser.parse_args()
+    replace_what_cannot_be_shown()
     main(given.models, given.out)

@@ -16,7 +16,8 @@ from unclip.core.device import Machine, open_machine
 from unclip.core.seeding import generator
 from unclip.data.embeddings import Embeddings, write_captions, write_images
 from unclip.data.prepared import Prepared, PreparedSplit
-from unclip.data.tokenizer import VOCAB_SIZE, split_words, tokenize, trim_padding
+from unclip.data.text import split_words
+from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 from unclip.models.clip import CLIP, contrastive_loss
 from unclip.params.sections import ClipParams
 from unclip.running.progress import track

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import io
 import os
@@ -116,6 +117,14 @@ def test_checkpoints_that_are_not_there_are_named(refuse, monkeypatch, tmp_path,
     assert refuse("sample", "a", *arguments).startswith(named)
 
 
+def test_it_starts_where_python_looks_for_nothing_beside_a_script(tmp_path):
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    command = [sys.executable, REPO / "cli.py", "data", "--help"]
+    assert (
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+    )
+
+
 @pytest.mark.slow
 def test_a_revision_whose_checkpoints_are_nowhere_is_one_line_that_says_how_to_have_them(tmp_path):
     lab = Lab.cloned(REPO, tmp_path / "lab")
@@ -165,6 +174,30 @@ def test_a_file_that_can_not_be_written_after_all_is_one_line(run, trained, tmp_
     assert status == 1
     (said,) = [line for line in err.splitlines() if not line.startswith("painting")]
     assert re.fullmatch(r"error: \[Errno \d+\] .*grid\.png.*", said)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp1251", "cp437", "koi8-r"])
+def test_what_a_terminal_cannot_show_is_replaced(trained, on_cpu, monkeypatch, tmp_path, encoding):
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text\n猫.png,猫 – rötlich\n", encoding="utf-8"
+    )
+    Image.new("RGB", (32, 32)).save(tmp_path / "猫.png")
+    shown = []
+    for arguments in (
+        ("vary", "--help"),
+        ("data", "check", tmp_path),
+        ("sample", "猫 – rötlich", "--from", trained.layout.root, "--out", tmp_path / "猫", *PAINT),
+        ("trace", tmp_path / "猫" / "grid.png"),
+    ):
+        out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        shown.append(out.buffer.getvalue())
+    assert all(shown)
+    if encoding != "ascii":  # which Typer takes for UTF-8 that nobody has set
+        assert all(b"?" in text for text in shown[1:])
 
 
 def test_a_reader_who_goes_away_brings_no_traceback():

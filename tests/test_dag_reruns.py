@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import networkx as nx
@@ -23,7 +24,7 @@ def reproduced(tmp_path_factory) -> Lab:
     lab = Lab.beside(tmp_path_factory.mktemp("reruns") / "lab")
     for name in ("params.yaml", ".gitignore", ".dvcignore", "tests/stand_in.py"):
         shutil.copy(REPO / name, lab.root)
-    for folder in ("data/example", "stages", "unclip"):
+    for folder in ("data/example", "data/none", "stages", "unclip"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPO / folder, lab.root / folder, ignore=ignored)
     real = (REPO / "dvc.yaml").read_text(encoding="utf-8")
@@ -148,12 +149,31 @@ def test_a_change_of_code_reruns_what_uses_it(repo, path, expected):
     assert would_rerun(repo) == expected
 
 
-def test_what_is_compiled_or_cached_beside_the_code_reruns_nothing(repo):
-    for folder in ("unclip/datasets", "unclip/training"):
-        cache = Path(folder, "__pycache__")
-        cache.mkdir()
-        (cache / "loop.cpython-311.pyc").write_bytes(b"compiled")
+LEFT_BEHIND = """
+__pycache__/fit.cpython-311.pyc .DS_Store ._fit.py .directory .nfs0001 .fuse_hidden01
+.ipynb_checkpoints/fit-checkpoint.py .fit.py.swp .fit.py.swo fit.py~ #fit.py# fit.py.orig fit.py.rej
+fit.py.bak .idea/lab.xml .vscode/settings.json Thumbs.db thumbs.db desktop.ini __MACOSX/._0000.png
+.Trash-1000/files/fit.py .mypy_cache/fit.json .venv/lib/fit.py .gitkeep
+"""
+
+
+def test_what_compilers_desktops_and_editors_leave_behind_reruns_nothing(repo):
+    folders = {path for about in STAGES.values() for path in about["deps"] if Path(path).is_dir()}
+    assert {"models/clip", "unclip/training"} <= folders
+    for folder in (*folders, "data/example", "unclip/training"):
+        for name in LEFT_BEHIND.split():
+            Path(folder, name).parent.mkdir(exist_ok=True, parents=True)
+            Path(folder, name).write_text("left behind", encoding="utf-8")
+        Path(folder, ".#fit.py").unlink(missing_ok=True)
+        Path(folder, ".#fit.py").symlink_to("someone@host.123")  # Emacs; it leads nowhere
     assert would_rerun(repo) == set()
+    for path in ("unclip/training/left.py", "data/example/left.png"):  # what someone means stays
+        Path(path).write_text("new", encoding="utf-8")
+        assert not repo.dvcignore.is_ignored_file(str(Path(path).resolve()))
+    status = subprocess.check_output(["git", "status", "--porcelain", "-uall"], text=True)
+    unknown = {line[3:] for line in status.splitlines()}
+    shown = {name for name in unknown if not re.search(r"/\.(Trash|gitkeep)", name)}
+    assert shown == {"unclip/training/left.py", "data/example/left.png"}
 
 
 def test_a_value_written_in_another_way_reruns_nothing(repo):
@@ -185,6 +205,7 @@ def test_an_experiment_reruns_no_more_than_the_value_it_sets(lab):
 
 def test_another_picture_of_ones_own_reruns_all_and_none_elsewhere_does(lab):
     shutil.copytree(lab.root / "data" / "example", lab.root / "data" / "own")
+    append(lab.root / "data" / "example" / "metadata.csv", "0001.jpg,another,tree,day\n")
     assert rerun(lab, "dvc", "repro") == set()
     change_value(lab, "data", "image_folder", {"folder": "data/own"} | OTHERS)
     assert rerun(lab, "dvc", "repro") == set(STAGES)

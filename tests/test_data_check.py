@@ -1,5 +1,7 @@
 """`python cli.py data check`, and that prepare refuses what it finds wrong."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import cli
 from stages import prepare
 from unclip.config.errors import UserError
 from unclip.config.layout import Layout
+from unclip.datasets.own_folder import stop_if_any
 from unclip.params.loading import load_params
 
 REPO = Path(__file__).resolve().parent.parent
@@ -83,7 +86,7 @@ def test_pictures_that_the_metadata_do_not_name_are_told(check, tmp_path):
     (folder / "notes.txt").write_text("no picture")
     status, out, _ = check(folder)
     assert status == 0
-    assert out.count("not named in metadata.jsonl: extra.png, more/b.png\n") == 1
+    assert out.count("not named in a sound line of metadata.jsonl: extra.png, more/b.png\n") == 1
 
 
 def spoilt(folder: Path) -> Path:
@@ -144,6 +147,24 @@ def test_a_folder_without_metadata_is_one_line(check, tmp_path):
     assert (status, out) == (1, "")
     (line,) = errors(err)
     assert line.startswith(f"{tmp_path}: has neither metadata.jsonl nor metadata.csv; expected")
+
+
+def test_a_fault_of_the_header_is_the_one_line(check, tmp_path):
+    """None says besides that too few pictures are left: that is what the fault does."""
+    folder = make_folder(tmp_path / "own")
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_text("file_name;text\n000.png;a\n")
+    status, out, err = check(folder)
+    assert (status, len(errors(err))) == (1, 1)
+    assert said(out, "verdict") == ["1 problem; mend it, then check again"]
+
+
+def test_the_command_in_an_error_can_be_given_as_it_stands(tmp_path):
+    folder = tmp_path / "it's (1)"
+    with pytest.raises(UserError) as caught:
+        stop_if_any(["x"] * 99, folder)
+    words = re.findall(r"`(.*)`", str(caught.value))[-1]
+    assert shlex.split(words) == ["python", "cli.py", "data", "check", str(folder)]
 
 
 def test_an_empty_list_of_pictures_is_described_too(check, tmp_path):

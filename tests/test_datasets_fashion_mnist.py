@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,17 @@ def assert_refused(raw_dir: Path) -> None:
 def test_wrong_contents_are_an_error_that_names_the_folder(raw_dir, name, array):
     write_idx(raw_dir / "FashionMNIST" / "raw" / name, array)
     assert_refused(raw_dir)
+
+
+def test_the_status_is_that_of_the_files_which_are_opened(raw_dir):
+    raw = raw_dir / "FashionMNIST" / "raw"
+    status = partial(fashion_mnist.FashionMNIST().status, raw_dir, raw_dir)
+    assert status() == f"{raw} is there"
+    (raw / TEST_IMAGES).write_bytes(b"")
+    with pytest.raises(UserError, match="holds damaged files"):
+        status()
+    (raw / TEST_IMAGES).unlink()
+    assert "is not there yet" in status()
 
 
 def test_without_files_and_network_one_line_says_where_it_looked_and_what_to_do(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -8,6 +9,7 @@ import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 from dvc_repo import Lab
@@ -15,10 +17,12 @@ from tiny_params import tiny_params, write_params
 from workspace import forget_accelerator
 
 import cli
+from unclip.commands import diagnosis
 from unclip.commands.diagnosis import CHECKS, findings, remove_states
 from unclip.config.errors import UserError
 from unclip.running.state import Snapshot, TrainingState
 from unclip.tracking import look
+from unclip.tracking.store import open_store
 
 
 @pytest.fixture
@@ -33,6 +37,14 @@ def lab(tmp_path, monkeypatch, on_cpu) -> Lab:
     monkeypatch.setenv("HOME", str(lab.home))
     forget_accelerator()
     return lab
+
+
+CONFLICT = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n"
+
+
+def conflict_in_lock(lab):
+    (lab.root / "dvc.yaml").write_text("stages: {a: {cmd: make, outs: [a]}}")
+    (lab.root / "dvc.lock").write_text(CONFLICT)
 
 
 def name_dataset(lab, dataset):
@@ -76,7 +88,7 @@ def test_all_is_well_in_a_good_repository(lab, doctor):
     assert " no " not in f" {said} ".replace("there yet", "")
     for name in CHECKS:
         assert name in said
-    assert "cpu, " in said
+    assert re.search(r"cpu, \d+ threads \((UNCLIP_THREADS|OMP_NUM_THREADS|[\w ]+)\)", said)
     assert "A. Tester <tester@example.org>" in said
 
 
@@ -86,6 +98,13 @@ def test_all_is_well_in_a_good_repository(lab, doctor):
         (lambda lab: (lab.root / "params.yaml").write_text("data: 3"), "data"),
         (lambda lab: (lab.root / ".dvc").rmdir(), "no .dvc folder here"),
         (lambda lab: lab.run("git", "config", "--unset", "user.email"), "git knows no name"),
+        (lambda lab: shutil.rmtree(lab.root / ".git"), "not a git repository"),
+        (lambda lab: lab.run("git", "update-ref", "-d", "HEAD"), "git has no commit yet"),
+        (lambda lab: (lab.root / ".git" / "index").write_text("x"), "index file smaller"),
+        (lambda lab: (lab.root / ".dvc" / "config").write_text("[core"), "config file error"),
+        (lambda lab: (lab.root / "dvc.yaml").write_text(CONFLICT), "'dvc.yaml', YAML file"),
+        (lambda lab: conflict_in_lock(lab), "'dvc.lock', YAML file"),
+        (lambda lab: (lab.root / "params.yaml").write_text(CONFLICT), "params.yaml: not valid"),
     ],
 )
 def test_what_stands_in_the_way_is_named_and_the_status_is_1(lab, doctor, damage, said):
@@ -100,7 +119,7 @@ def test_what_stands_in_the_way_is_named_and_the_status_is_1(lab, doctor, damage
     [
         ("shapes", [], "shapes is drawn, nothing is read"),
         ("fashion_mnist", [], "FashionMNIST/raw is not there yet; prepare downloads it"),
-        ("fashion_mnist", ["raw/FashionMNIST/raw/a"], "FashionMNIST/raw is there"),
+        ("fashion_mnist", ["raw/FashionMNIST/raw/a"], "FashionMNIST/raw is not there yet"),
         ("image_folder", ["data/own/metadata.csv"], "data/own/metadata.csv is there; `python cli"),
     ],
 )
@@ -175,6 +194,12 @@ def test_a_state_in_use_is_not_cleared(lab):
     assert len(states_of(lab)) == 1
 
 
+def test_a_python_that_stages_could_not_start_with_is_named(lab, monkeypatch):
+    monkeypatch.setattr(diagnosis.sys, "flags", SimpleNamespace(safe_path=True))
+    with pytest.raises(UserError, match="PYTHONSAFEPATH"):
+        CHECKS["git and DVC"]()
+
+
 # Records
 
 
@@ -211,6 +236,26 @@ def test_records_that_are_not_there_yet_stand_in_no_way_and_are_not_made(recorde
     said = "sqlite:///mlflow.db is not there yet; the first training makes it"
     assert CHECKS["records"]() == said
     assert contents(recorded.root) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["my%20lab", "why?lab #'", 'ä "&@:b'])
+def test_a_database_lies_where_it_is_looked_for_whatever_the_folder_is_called(
+    recorded, tables, monkeypatch, name
+):
+    folder = recorded.root / "labs" / name
+    folder.mkdir(parents=True)
+    shutil.copy(tables, folder / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    store = open_store()
+    run = store.create_run("unclip", "a", {}, started=0)
+    (folder / "note.txt").write_text("a note")
+    store.client.log_artifact(run, str(folder / "note.txt"))
+    assert CHECKS["records"]() == "sqlite:///mlflow.db can be used"
+    assert list(folder.glob(f"mlruns/{run}/artifacts/note.txt"))
+    with closing(sqlite3.connect(folder / "mlflow.db")) as opened:
+        assert (run,) in opened.execute("SELECT run_uuid FROM runs").fetchall()
+    assert [path.name for path in folder.parent.iterdir()] == [name]
 
 
 @pytest.mark.slow

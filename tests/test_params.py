@@ -305,9 +305,29 @@ def test_what_validation_refuses_the_networks_do_not_take_either(change):
     assert len(complaints(raw)) == 1
 
 
-@pytest.mark.parametrize("folder", ["own", "data/own", "data/my own.v2", "mine/ünï_1", "samples2"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("own", "data/own", "data/my own.v2", "mine/ünï_1", "samples2", "data/Photos (1)"),
+        *("data/it's", 'data/"a" b', "data/own/", "./data/own//", "data/50% #1, [a] & b", "猫"),
+    ],
+)
 def test_own_pictures_may_lie_anywhere_else_below_the_repository(folder):
-    assert complaints(changed(data__image_folder__folder=folder)) == []
+    params = validate_params(changed(data__image_folder__folder=folder))
+    assert Path(params.data.image_folder.folder) == Path(folder)
+    assert not params.data.image_folder.folder.endswith("/")
+
+
+@pytest.mark.parametrize("folder", [".", "./", "a/..", "~/own", "data/.own", "s3://own", "a\nb"])
+def test_a_folder_that_is_none_below_the_repository_is_refused(folder):
+    (line,) = complaints(changed(data__image_folder__folder=folder))
+    assert "expected a folder below this repository" in line
+
+
+@pytest.mark.parametrize("folder", ["data/", "./data/prepared/", "own/../samples/mine", "models/"])
+def test_no_way_of_writing_a_folder_leads_to_what_the_pipeline_makes(folder):
+    (line,) = complaints(changed(data__image_folder__folder=folder))
+    assert "holds what the pipeline makes, or lies in it" in line
 
 
 def test_no_stage_makes_anything_outside_of_what_own_pictures_must_keep_clear_of():

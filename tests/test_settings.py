@@ -63,8 +63,45 @@ def test_a_thread_count_that_makes_no_sense_is_named(repository, monkeypatch, th
         settings.num_threads()
 
 
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "5"}, 5),
+        ({"SLURM_CPUS_PER_TASK": "5", "OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3", "UNCLIP_THREADS": "4"}, 4),
+        ({"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}, 8),  # a launcher's, not the user's
+        ({"OMP_NUM_THREADS": "0"}, 8),
+        ({}, 8),
+    ],
+)
+def test_threads_are_what_the_machine_grants_and_doctor_says_why(
+    repository, monkeypatch, variables, threads
+):
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: 8)
+    found, reason = settings.choose_threads()
+    assert found == settings.num_threads() == threads
+    assert (reason in variables) == (threads != 8)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+def test_a_process_that_may_use_one_core_has_one_thread(repository, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # as `taskset` does
+    try:
+        assert settings.num_threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_threads_are_the_physical_cores_whatever_is_free(repository, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(
         "joblib.cpu_count", lambda only_physical_cores: 8 if only_physical_cores else 16
     )

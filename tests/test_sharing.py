@@ -205,6 +205,8 @@ def intervals(folder: Path, table: str, *figures: str) -> subprocess.CompletedPr
         input=table,
         capture_output=True,
         text=True,
+        encoding="koi8-r",  # has no ±
+        env=os.environ | {"PYTHONIOENCODING": "koi8-r"},
     )
 
 

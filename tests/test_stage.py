@@ -68,6 +68,16 @@ def test_params_are_validated_as_a_whole_before_any_work(layout, capsys):
     )
 
 
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_a_refused_experiment_says_what_it_leaves_behind(layout, capsys, monkeypatch, is_aside):
+    monkeypatch.setenv("DVC_EXP_NAME", "fox")
+    monkeypatch.setenv("DVC_ROOT", str(layout.root.parent if is_aside else layout.root))
+    layout.params.write_text("seed: 1\n")
+    assert exit_status("paint", lambda *_, **__: pytest.fail("it ran"), layout) == 1
+    err = capsys.readouterr().err
+    assert ("the next `dvc repro` would use it" in err) == (not is_aside)
+
+
 def test_each_line_of_a_users_mistake_is_a_line_of_its_own(layout, capsys):
     def run(layout, **sections):
         raise UserError("a: one\nb: two")

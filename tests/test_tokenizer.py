@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from unclip.config.errors import UserError
+from unclip.data.text import split_words
 from unclip.data.tokenizer import VOCAB_SIZE, tokenize, trim_padding
 
 
@@ -35,6 +36,23 @@ def test_capital_letters_mean_the_same():
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(
+            "a ro\u0308tlich cup",
+            "A\u00a0RO\u0308TLICH\u2009\u3000cup",
+            "\ufeffa r\u00f6tlich\u200b cup\n",
+        ),
+        "a\tr\u00f6t\u00adlich\u200e c\u200du\u200cp\u2060",
+    ],
+    ids=ascii,
+)
+def test_what_looks_alike_is_read_alike(prompt):
+    assert torch.equal(tokenize([prompt], 32)[0], tokenize(["a r\u00f6tlich cup"], 32)[0])
+    assert split_words(prompt) == ["a", "r\u00f6tlich", "cup"]
+
+
 def test_every_token_is_in_the_vocabulary():
     tokens, _ = tokenize(["ÿ🙂\x7f~\U0010ffff", "a"], 32)
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < VOCAB_SIZE
@@ -58,7 +76,7 @@ def test_an_error_quotes_a_long_caption_shortened():
     assert len(str(error.value)) < 250
 
 
-@pytest.mark.parametrize("caption", ["", " ", "\n\t"])
+@pytest.mark.parametrize("caption", ["", " ", "\n\t", "\u00a0\u200b\u200d\ufeff"])
 def test_an_empty_caption_is_an_error(caption):
     with pytest.raises(UserError, match="empty"):
         tokenize([caption], 16)

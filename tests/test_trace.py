@@ -282,7 +282,7 @@ def test_every_revision_that_names_a_network_is_remembered(elsewhere):
     git("reset", "--quiet", "--hard", "HEAD^")
     Path("dvc.lock").write_text(lock("decoder", "e"))
 
-    found = remembered(Path())
+    found = remembered(Path(), pytest.fail)
     # The merge kept what was there and threw the side's away.
     merge = git("rev-parse", "HEAD")
     both = [f"v1 ({first[:7]})", f"main ({merge[:7]})"]
@@ -297,8 +297,17 @@ def test_every_revision_that_names_a_network_is_remembered(elsewhere):
     }
 
 
-def test_without_git_only_the_folder_itself_is_remembered(elsewhere):
+def test_what_git_can_not_read_is_told_and_the_folder_itself_is_remembered(elsewhere, monkeypatch):
+    told: list[str] = []
     Path("dvc.lock").write_text(lock("prior", "a"))
-    assert remembered(Path()) == {}
+    assert remembered(Path(), told.append) == {}
+    assert told == []
     Path(".dvc").mkdir()
-    assert remembered(Path()) == {"prior": {"a" * 32 + ".dir": ["this folder"]}}
+    folder_alone = {"prior": {"a" * 32 + ".dir": ["this folder"]}}
+    assert remembered(Path(), told.append) == folder_alone
+    git("init", "--quiet")
+    assert remembered(Path(), pytest.fail) == folder_alone  # no commit yet
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert remembered(Path(), told.append) == folder_alone
+    assert ["git init" in told[0], "safe.directory" in told[1]] == [True, True]
+    assert all(line.startswith("revisions cannot be read: ") for line in told)

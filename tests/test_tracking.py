@@ -2,15 +2,24 @@
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy.engine import make_url
 
 from unclip.config.errors import UserError, first_line
 from unclip.config.yaml12 import load_yaml
-from unclip.tracking.address import describe_uri, find_root, open_hint, tracking_uri
+from unclip.tracking.address import (
+    describe_uri,
+    find_database,
+    find_root,
+    open_hint,
+    sqlite_uri,
+    tracking_uri,
+)
 from unclip.tracking.display import changed_params, describe, headlines, table_view
 from unclip.tracking.store import Run, clean_name
 from unclip.tracking.workspace import (
@@ -152,6 +161,15 @@ def test_a_relative_database_is_taken_from_the_main_repository(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
     assert tracking_uri() == f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.mark.parametrize("name", ["my%20lab", "why?lab", "a#b 'c'", "plain"])
+def test_a_database_is_found_again_by_its_address(name: str, monkeypatch: pytest.MonkeyPatch):
+    database = Path("/there") / name / "runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(database))
+    assert find_database() == database
+    assert make_url(tracking_uri()).database == str(database)
+    assert shlex.split(open_hint("1")[0])[-1] == tracking_uri()
 
 
 def test_the_tracking_address_may_stand_in_local_yaml(tmp_path: Path):

@@ -233,6 +233,10 @@ def test_the_key_follows_facts_files_and_their_names(tmp_path):
     first = key(1)
     assert key(1) == first
     (tmp_path / "code" / ".DS_Store").write_text("left behind anew")
+    (tmp_path / "code" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "code" / ".ipynb_checkpoints" / "a-checkpoint.py").write_text("1")
+    (tmp_path / "code" / "._a.py").write_text("macOS")
+    (tmp_path / "code" / ".#a.py").symlink_to("user@host.123")  # Emacs; it leads nowhere
     (tmp_path / "code" / "a.py~").unlink()
     assert key(1) == first
     keys = {first, key(2)}

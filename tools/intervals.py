@@ -47,6 +47,7 @@ def table(experiments: pd.DataFrame, sections: list[str], figures: list[str]) ->
 
 def main() -> None:
     """Print the table."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     rows, figures = pd.read_csv(io.StringIO(sys.stdin.read() or "typ"), dtype=str), sys.argv[1:]
     if not figures or not set(figures) <= set(rows):
         unknown = [name for name in figures if name not in rows] or ["no figure"]

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from unclip.config.errors import UserError
 from unclip.config.layout import KINDS, Layout
+from unclip.config.streams import replace_what_cannot_be_shown
 from unclip.core.artifacts import Artifact, load_artifact, save_artifact, weights_hash
 from unclip.serving.card import CARD, FIGURES, GRID, model_card
 
@@ -78,6 +79,7 @@ def _save_halved(folder: Path, artifacts: Mapping[str, Artifact]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("error: expected one folder: python tools/make_pretrained.py FOLDER")
+    replace_what_cannot_be_shown()
     try:
         main(Path(sys.argv[1]))
     except (UserError, OSError) as error:

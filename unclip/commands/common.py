@@ -14,6 +14,7 @@ import typer
 
 from unclip.config.errors import UserError
 from unclip.config.layout import models_in
+from unclip.data.text import fold
 
 if TYPE_CHECKING:
     from unclip.api import UnCLIP
@@ -76,7 +77,7 @@ def slugs(prompts: Sequence[str]) -> list[str]:
     """Returns a file name for each prompt; prompts that would share one are numbered."""
     found: list[str] = []
     for prompt in prompts:
-        slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:LONGEST_NAME] or "picture"
+        slug = re.sub(r"\W+", "-", fold(prompt)).strip("-")[:LONGEST_NAME] or "picture"
         numbered = (f"{slug}--{number}" for number in itertools.count(2))
         found.append(next(name for name in itertools.chain([slug], numbered) if name not in found))
     return found

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +42,7 @@ def check(
     data, own_pictures = params.data, params.data.image_folder
     problems: list[str] = []
     own = read_folder(folder, params.clip.text_length, problems)
+    all_read = not problems
     test = choose_test(own, own_pictures.test_fraction, data.seed, problems)
     num_test = int(test.sum())
     lines = [
@@ -53,17 +53,21 @@ def check(
         *_name_left_out(own),
         *(("note", note) for note in own.notes),
     ]
-    try:
-        num_validation(len(test) - num_test, data.val_fraction)
-    except UserError as error:
-        problems.append(str(error))
+    if all_read:
+        try:
+            num_validation(len(test) - num_test, data.val_fraction)
+        except UserError as error:
+            problems.append(str(error))
     verdict = "all is well"
     if problems:
         found = (
             "1 problem; mend it" if len(problems) == 1 else f"{len(problems)} problems; mend them"
         )
         verdict = f"{found}, then check again"
-    elif data.dataset == "image_folder" and REPOSITORY / own_pictures.folder == folder.resolve():
+    elif (
+        data.dataset == "image_folder"
+        and (REPOSITORY / own_pictures.folder).resolve() == folder.resolve()
+    ):
         verdict = "all is well; train with: dvc repro"
     for label, text in [*lines, ("verdict", verdict)]:
         typer.echo(f"{label:<11} {one_line(text)}")
@@ -87,14 +91,15 @@ def _describe_captions(own: "OwnFolder", prompts: list[str]) -> Lines:
 
 def _name_left_out(own: "OwnFolder") -> Lines:
     """Yields the pictures in the folder that the metadata do not name, if there are any."""
+    from unclip.datasets.own_folder import files_in
     from unclip.pictures.files import SUFFIXES
 
-    named = {os.path.normpath(name) for name in own.names}
-    paths = (str(path.relative_to(own.folder)) for path in own.folder.rglob("*"))
-    found = sorted(path for path in paths if path.lower().endswith(SUFFIXES) and path not in named)
-    if found:
+    pictures = (name for name in files_in(own.folder) if name.lower().endswith(SUFFIXES))
+    named = set(own.names)
+    if found := [name for name in pictures if name not in named]:
         more = f", … ({len(found)})" if len(found) > SHOWN else ""
-        yield "left out", f"not named in {own.metadata.name}: {', '.join(found[:SHOWN])}{more}"
+        shown = f"{', '.join(found[:SHOWN])}{more}"
+        yield "left out", f"not named in a sound line of {own.metadata.name}: {shown}"
 
 
 def _describe_pictures(own: "OwnFolder", image_size: int, problems: list[str]) -> Lines:

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from unclip.config.errors import UserError
-from unclip.config.git import run_git
+from unclip.config.git import REMEDIES, run_git
 from unclip.config.layout import Layout
-from unclip.config.settings import num_processes, num_threads, raw_data_dir
+from unclip.config.settings import choose_threads, num_processes, raw_data_dir
 from unclip.core.device import open_machine
 from unclip.params.loading import load_params
+from unclip.provenance.dvc_history import require_dvc
 from unclip.running.preflight import NETWORKS, require_space
 from unclip.running.state import FINISHED, STATE, TrainingState
 from unclip.tracking.address import describe_uri, find_database, find_root, is_tracking_on
@@ -48,10 +50,12 @@ def versions() -> str:
 
 
 def device() -> str:
-    """Returns where trainings compute, and what precision `auto` stands for there."""
+    """Returns where trainings compute, threads and why so many, and what precision `auto` is."""
     opened, processes = open_machine("auto"), num_processes()
+    threads, reason = choose_threads()
     shared = f", {processes} processes share a training" if processes > 1 else ""
-    return f"{opened.device}, {num_threads()} threads, precision auto is {opened.precision}{shared}"
+    counted = f"{threads} threads ({reason})"
+    return f"{opened.device}, {counted}, precision auto is {opened.precision}{shared}"
 
 
 def params() -> str:
@@ -72,9 +76,18 @@ def room() -> str:
 
 
 def repository() -> str:
-    """Returns who commits here; experiments need git, an identity and DVC."""
+    """Returns who commits here, git and DVC being able to read all that they need."""
     if not Path(".dvc").is_dir():
         raise UserError("no .dvc folder here; run from the root of the repository")
+    if sys.flags.safe_path:
+        raise UserError("PYTHONSAFEPATH keeps `python -m stages.NAME` from finding it; unset it")
+    run_git(Path(), "status", "--porcelain", "--untracked-files=no")
+    objects = run_git(Path(), "rev-list", "--objects", "--all", "--missing=print")
+    if not objects:
+        raise UserError("git has no commit yet, which `dvc exp run` needs; git add -A; git commit")
+    if "\n?" in objects:
+        raise UserError(f"git lacks files, for which DVC waits for ever; {REMEDIES['promisor']}")
+    require_dvc(Path())
     name, email = (
         run_git(Path(), "config", "--default", "", "--get", key)
         for key in ("user.name", "user.email")

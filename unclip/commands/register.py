@@ -51,6 +51,11 @@ def register(
     _require_name("--alias", alias, r"(?!latest$|v\d+$)[\w-]{1,100}")
     if not is_tracking_on():
         raise UserError("UNCLIP_TRACKING=off: nothing is registered; set it to on")
+    if "%" in str(find_root()):
+        raise UserError(
+            f"{find_root()}: MLflow cannot load a model from below a folder with % in its name; "
+            "rename the folder"
+        )
     folder = require_trained(source)
     with tempfile.TemporaryDirectory() as temporary:
         system = Path(temporary, "system")

@@ -60,7 +60,8 @@ def trace(
     from unclip.tracking.lineage import Lineage, find_lineage
     from unclip.tracking.store import TrackingError
 
-    networks = find_networks(traced.hashes, Path(), source)
+    unread: list[str] = []
+    networks = find_networks(traced.hashes, Path(), source, unread.append)
     kind = {} if traced.is_single else {"kind": "a sheet of the single pictures saved beside it"}
     shape = " × ".join(map(str, traced.pixels.shape))
     _print_rows(str(picture), {"C × H × W": shape} | kind | describe_note(traced.note))
@@ -68,7 +69,8 @@ def trace(
     try:
         lineage = find_lineage(traced.hashes)
     except TrackingError as error:
-        typer.echo(f"MLflow: {error}\n")
+        unread.append(f"MLflow: {error}")
+    typer.echo("\n\n".join([*unread, ""]), nl=False)
     for network in networks:
         training = lineage.trainings.get(network.kind)
         _print_rows(network.kind, _describe_network(network) | _describe_training(training))

@@ -18,7 +18,10 @@ def first_line(error: BaseException | str) -> str:
     """Returns an error's first line, shortened, without passwords in addresses."""
     text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
     text = re.sub(r"//[^/@\s]*@", "//", text)
-    return text if len(text) <= 240 else text[:237] + "..."
+    text = text if len(text) <= 240 else text[:237] + "..."
+    if re.search(r"getpwuid|home directory", text):  # `docker run --user 12345`
+        text += "; this user has no name or home; `export LOGNAME=me HOME=/tmp` gives both"
+    return text
 
 
 TOO_LITTLE_MEMORY = "the device has too little memory; lower batch_size in params.yaml"
@@ -41,7 +44,9 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
     Raises:
         UserError: it is missing, damaged or of another version.
     """
-    remedy = f"`dvc repro --force {made_by}` makes it again, `dvc pull` fetches it"
+    remedy = (
+        f"`dvc checkout` or `dvc pull` restores it, `dvc repro --force {made_by}` makes it anew"
+    )
     try:
         yield
     except UserError:
@@ -53,11 +58,12 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
         raise UserError(f"{path}: is damaged or of another version ({reason}); {remedy}") from None
 
 
-def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -> None:
+def require_readable(caption: str, folded: str, text_length: int, reserved: dict[int, str]) -> None:
     """Checks that a caption can be tokenized.
 
     Args:
         caption: the text.
+        folded: what is read of it.
         text_length: the most tokens, including start and end.
         reserved: the bytes that have another meaning, and the meaning.
 
@@ -66,10 +72,10 @@ def require_readable(caption: str, text_length: int, reserved: dict[int, str]) -
     """
     shown = caption if len(caption) <= 40 else caption[:39] + "…"
     where = f"caption {shown!r}"
-    if not caption.strip():
+    if not folded:
         raise UserError(f"{where}: is empty; expected at least one word; write one")
     try:
-        data = caption.lower().encode()
+        data = folded.encode()
     except UnicodeEncodeError as error:
         raise UserError(
             f"{where}: character {error.start} is half a surrogate pair, which UTF-8 cannot hold; "

@@ -57,18 +57,27 @@ def raw_data_dir() -> Path:
 
 
 def num_threads() -> int:
-    """Returns the CPU threads of a stage, by default the physical cores that it may use.
+    """Returns the CPU threads of a stage; see `choose_threads`."""
+    return choose_threads()[0]
 
-    Affinity or a container's quota may withhold some. OMP_NUM_THREADS changes the default, unless a
-    launcher of several processes set it. The number never follows the load: sums of floats depend
-    on how they are split, so the bytes of a checkpoint would change.
+
+def choose_threads() -> tuple[int, str]:
+    """Returns the CPU threads of a stage, by default the physical cores it may use, and why.
+
+    Affinity or a container's quota may withhold some. Slurm's share, and before it OMP_NUM_THREADS
+    unless a launcher of several processes set it, change the default. The number never follows the
+    load: sums of floats depend on how they are split, so the bytes of a checkpoint would change.
     """
     from joblib import cpu_count
 
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0 and "LOCAL_WORLD_SIZE" not in os.environ:
-        return _whole_number("threads", int(asked))
-    return _whole_number("threads", cpu_count(only_physical_cores=True))
+    if setting("threads"):
+        return _whole_number("threads", 1), SETTINGS["threads"]
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        asked = os.environ.get(name, "")
+        is_launchers = name == "OMP_NUM_THREADS" and "LOCAL_WORLD_SIZE" in os.environ
+        if asked.isdecimal() and int(asked) > 0 and not is_launchers:
+            return int(asked), name
+    return cpu_count(only_physical_cores=True), "the cores it may use"
 
 
 def num_processes() -> int:

@@ -1,7 +1,4 @@
-"""Captions as UTF-8 bytes: there is no vocabulary to train or store.
-
-Text is lowercased, as in CLIP's tokenizer (Radford et al. 2021, §2.4).
-"""
+"""Captions as UTF-8 bytes: there is no vocabulary to train or store."""
 
 from collections.abc import Sequence
 
@@ -9,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unclip.config.errors import require_readable
+from unclip.data.text import fold
 
 PADDING, START, END = 0, 2, 3
 VOCAB_SIZE = 256
@@ -18,7 +16,7 @@ _ROLES = {PADDING: "padding", START: "start", END: "end"}
 def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]:
     """Returns text_tokens (N, text_length) int64 and text_mask (N, text_length) bool.
 
-    A row is start, the bytes of the lowercased caption, end, then padding. The mask is True for
+    A row is start, the bytes of the folded caption, end, then padding. The mask is True for
     real tokens, including start and end. Tokens are bytes: "é" is two.
 
     Raises:
@@ -28,17 +26,12 @@ def tokenize(captions: Sequence[str], text_length: int) -> tuple[Tensor, Tensor]
     text_tokens = torch.full((len(captions), text_length), PADDING, dtype=torch.int64)
     text_mask = torch.zeros((len(captions), text_length), dtype=torch.bool)
     for row, caption in enumerate(captions):
-        require_readable(caption, text_length, _ROLES)
-        tokens = [START, *caption.lower().encode(), END]
+        folded = fold(caption)
+        require_readable(caption, folded, text_length, _ROLES)
+        tokens = [START, *folded.encode(), END]
         text_tokens[row, : len(tokens)] = torch.tensor(tokens)
         text_mask[row, : len(tokens)] = True
     return text_tokens, text_mask
-
-
-def split_words(caption: str) -> list[str]:
-    """Returns the lowercased words of a caption without surrounding punctuation."""
-    stripped = (word.strip(".,;:!?\"'()[]") for word in caption.lower().split())
-    return [word for word in stripped if word]
 
 
 def trim_padding(text_tokens: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:

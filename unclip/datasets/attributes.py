@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unclip.config.strict import one_line
-from unclip.data.tokenizer import split_words
+from unclip.data.text import split_words
 
 MOST_VALUES = 100  # a column with more holds numbers or names, not classes
 MOST_WORDS = 32

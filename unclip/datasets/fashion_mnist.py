@@ -3,6 +3,7 @@
 import http.client
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,12 @@ class FashionMNIST(Dataset):
         )
 
     def status(self, raw_dir: Path, root: Path) -> str:
-        """Returns where the files are, or will be."""
-        raw = _raw(raw_dir)
-        return f"{raw} {'is there' if raw.is_dir() else 'is not there yet; prepare downloads it'}"
+        """Returns where the files are, all of which are read, or will be."""
+        if not _is_complete(raw_dir):
+            return f"{_raw(raw_dir)} is not there yet; prepare downloads it"
+        _read_files(raw_dir, is_train=True)
+        _read_files(raw_dir, is_train=False)
+        return f"{_raw(raw_dir)} is there"
 
 
 def fit(images: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
@@ -81,24 +85,36 @@ def _raw(raw_dir: Path) -> Path:
 
 
 def _read_split(context: Context, *, is_train: bool) -> Split:
-    """Returns a split; torchvision does not say which file is damaged."""
+    images, labels = _read_files(context.raw_dir, is_train=is_train)
+    return Split(
+        images=fit(images, context.image_size),
+        caption_index=labels.astype(np.int32),
+        attributes=labels.astype(np.int16)[:, None],
+    )
+
+
+def _read_files(raw_dir: Path, *, is_train: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Returns pictures (N, 28, 28) and labels (N,); torchvision does not say which is damaged."""
     from torchvision import datasets
 
     try:
-        data = datasets.FashionMNIST(str(context.raw_dir), train=is_train)
+        data = datasets.FashionMNIST(str(raw_dir), train=is_train)
         images, labels = data.data.numpy(), data.targets.numpy()
-        assert images.shape[1:] == (SIDE, SIDE), images.shape
+        assert images.shape == (len(labels), SIDE, SIDE), images.shape
         assert labels.max() < len(CLASSES), labels.max()
-        return Split(
-            images=fit(images, context.image_size),
-            caption_index=labels.astype(np.int32),
-            attributes=labels.astype(np.int16)[:, None],
-        )
+        return images, labels
     except Exception as error:  # damaged files fail in any way
         raise UserError(
-            f"{_raw(context.raw_dir)}: holds damaged files ({first_line(error)}); delete it and "
+            f"{_raw(raw_dir)}: holds damaged files ({first_line(error)}); delete it and "
             "run again to download them"
         ) from error
+
+
+def _is_complete(raw_dir: Path) -> bool:
+    from torchvision import datasets
+
+    resources = datasets.FashionMNIST.resources
+    return all((_raw(raw_dir) / Path(name).stem).is_file() for name, _ in resources)
 
 
 def _download(raw_dir: Path) -> None:
@@ -109,8 +125,7 @@ def _download(raw_dir: Path) -> None:
     """
     from torchvision import datasets
 
-    raw = _raw(raw_dir)
-    if all((raw / Path(name).stem).is_file() for name, _ in datasets.FashionMNIST.resources):
+    if _is_complete(raw_dir):
         return
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
@@ -121,8 +136,9 @@ def _download(raw_dir: Path) -> None:
             datasets.FashionMNIST(str(raw_dir), download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
-            f"{raw}: downloading Fashion-MNIST failed ({first_line(error)}); set UNCLIP_DATA_DIR "
-            "to a folder that contains FashionMNIST/raw, or connect to the internet and run again"
+            f"{_raw(raw_dir)}: downloading Fashion-MNIST failed ({first_line(error)}); set "
+            "UNCLIP_DATA_DIR to a folder that contains FashionMNIST/raw, or connect to the "
+            "internet and run again"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

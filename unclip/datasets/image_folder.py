@@ -1,6 +1,8 @@
 """The user's own pictures: a folder of them with metadata.jsonl or metadata.csv."""
 
+import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,8 @@ from unclip.config.strict import short
 from unclip.datasets.base import Context, Dataset, DatasetSource
 from unclip.datasets.metadata import find_metadata
 
-OWN_FOLDER = re.compile(r"[\w][\w .-]*(/[\w][\w .-]*)*")  # not absolute, and no ".."
+# Not absolute, not hidden, no "..", and nothing that DVC takes for a URL or a value.
+OWN_FOLDER = re.compile(r"(?![.~])[^/\\:$\0-\x1f]+(/(?![.~])[^/\\:$\0-\x1f]+)*")
 MADE = ("data/prepared", "data/embeddings", "history", "metrics", "models", "plots", "samples")
 
 
@@ -25,19 +28,20 @@ class ImageFolder(Dataset):
     @field_validator("folder")
     @classmethod
     def _is_below(cls, folder: str) -> str:
-        """Returns the folder if DVC can depend on it, on this machine and others."""
-        if not OWN_FOLDER.fullmatch(folder):
+        """Returns the folder, without a slash at its end, if DVC can depend on it everywhere."""
+        path = Path(os.path.normpath(folder))
+        if not OWN_FOLDER.fullmatch(str(path)):
             raise ValueError(
                 f"{short(folder)} is not allowed; expected a folder below this repository, named "
                 "from it, such as data/own"
             )
-        path, made = Path(folder), [Path(each) for each in MADE]
+        made = [Path(each) for each in MADE]
         if any(path.is_relative_to(each) or each.is_relative_to(path) for each in made):
             raise ValueError(
                 f"{short(folder)} holds what the pipeline makes, or lies in it; expected a folder "
                 "of its own, such as data/own"
             )
-        return folder
+        return str(path)
 
     def load(self, context: Context) -> DatasetSource:
         """Returns the data set; metadata are checked now, pictures are decoded when read.
@@ -73,4 +77,5 @@ class ImageFolder(Dataset):
     def status(self, raw_dir: Path, root: Path) -> str:
         """Returns which file describes the pictures."""
         metadata = find_metadata(root / self.folder)
-        return f"{metadata} is there; `python cli.py data check {self.folder}` checks it"
+        check = f"python cli.py data check {shlex.quote(self.folder)}"
+        return f"{metadata} is there; `{check}` checks it"

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from unclip.config.errors import UserError
 from unclip.config.strict import checked, one_line, short
+from unclip.data.text import clean
 
 FILES = ("metadata.jsonl", "metadata.csv")
 
@@ -33,8 +34,8 @@ def _not_empty(word: str) -> str:
     return word
 
 
-Word = Annotated[str, BeforeValidator(_as_word)]
-Filled = Annotated[Word, AfterValidator(_not_empty)]
+Written = Annotated[str, BeforeValidator(_as_word)]
+Word = Annotated[Written, AfterValidator(clean)]
 
 
 class Entry(BaseModel):
@@ -43,10 +44,10 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Word]
 
-    file_name: Filled
-    text: Filled
+    file_name: Annotated[Written, AfterValidator(_not_empty)]  # as the disk may have it
+    text: Annotated[Word, AfterValidator(_not_empty)]
     split: Annotated[
-        Literal["train", "test"] | None, BeforeValidator(lambda cell: _as_word(cell) or None)
+        Literal["train", "test"] | None, BeforeValidator(lambda cell: clean(_as_word(cell)) or None)
     ] = None
 
 
@@ -104,11 +105,11 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     file = io.StringIO(text, newline="")
     reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
     try:
-        columns = reader.fieldnames or []
+        columns = reader.fieldnames = [clean(name) for name in reader.fieldnames or []]
         for name in ("file_name", "text"):
             if name not in columns:
                 raise UserError(
-                    f"line 1: has no column {name} among {short(list(columns))}; expected "
+                    f"line 1: has no column {name} among {short(columns)}; expected "
                     "file_name and text, separated by a comma; rename the columns"
                 )
         for row in reader:
@@ -133,6 +134,7 @@ def _entry(row: str | dict[str, Any]) -> Entry:
             raise ValueError(f"is not JSON ({error.msg} at column {error.colno})") from None
         if not isinstance(row, dict):
             raise ValueError(f'is {short(row)}; expected {{"file_name": "a.png", "text": "a cup"}}')
+        row = {clean(name): cell for name, cell in row.items()}
     if None in row:  # csv's key for fields without a column
         raise ValueError("has more fields than the header; put quotes around what holds commas")
     return checked(Entry, row)

@@ -5,8 +5,9 @@
 
 import os
 import re
+import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from unclip.config.errors import UserError
 from unclip.config.strict import one_line
 from unclip.core.seeding import derive_seed
+from unclip.data.text import clean, fold
 from unclip.data.tokenizer import tokenize
 from unclip.datasets.attributes import Attributes, attributes_of
 from unclip.datasets.base import Split
@@ -38,8 +40,8 @@ class OwnFolder:
     Attributes:
         folder: the folder of the pictures.
         metadata: the file that describes them.
-        names: the names of the files, relative to the folder.
-        captions: K captions that differ in more than case, in order and spelling of their first
+        names: the names of the files as the disk has them, relative to the folder.
+        captions: K captions that CLIP can tell apart, in order and spelling of their first
             appearance.
         caption_index: (N,) int32, index into captions.
         is_test: (N,) bool, the test pictures from the column `split`; None without that column.
@@ -108,32 +110,35 @@ def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolde
         UserError: there is no metadata file, or there are two.
     """
     metadata = find_metadata(folder)
-    lines: dict[Path, int] = {}  # where each file was named
+    on_disk = {clean(name): name for name in files_in(folder)}
+    lines: dict[str, int] = {}  # where each file was named
     names: list[str] = []
     captions: list[str] = []
-    places: dict[str, int] = {}  # of lowercased captions, since CLIP ignores case
+    places: dict[str, int] = {}  # of captions as CLIP reads them
     caption_index: list[int] = []
     splits: list[str | None] = []
     columns: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for line, entry in read_entries(metadata, problems):
-        caption = " ".join(entry.text.split())
-        wrong_name = _complaint_of_name(folder, entry.file_name, line, lines)
-        wrong_caption = _complaint_of_caption(caption, text_length)
+        name = _find(folder, entry.file_name, on_disk)
+        wrong = (
+            _complaint_of_name(name, line, lines),
+            _complaint_of_caption(entry.text, text_length),
+        )
         problems += [
             f"{one_line(str(metadata))}: line {line} ({one_line(entry.file_name)}): {complaint}"
-            for complaint in (wrong_name, wrong_caption)
+            for complaint in wrong
             if complaint
         ]
-        if wrong_name:
+        if any(wrong):
             continue
         for column, cell in (entry.model_extra or {}).items():
             if cell:
                 columns[column][len(names)] = cell
-        names.append(entry.file_name)
+        names.append(name)
         splits.append(entry.split)
-        place = places.setdefault(caption.lower(), len(captions))
+        place = places.setdefault(fold(entry.text), len(captions))
         if place == len(captions):
-            captions.append(caption)
+            captions.append(entry.text)
         caption_index.append(place)
     index = np.array(caption_index, dtype=np.int32)
     attributes, notes = attributes_of(columns, captions, index)
@@ -147,18 +152,36 @@ def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolde
     return OwnFolder(folder, metadata, names, captions, index, is_test, attributes, notes)
 
 
-def _complaint_of_name(folder: Path, name: str, line: int, lines: dict[Path, int]) -> str:
+def files_in(folder: Path) -> list[str]:
+    """Returns the names of all files below a folder, relative to it, sorted."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def _find(folder: Path, written: str, on_disk: Mapping[str, str]) -> str:
+    """Returns a file's name relative to the folder, as the disk has it; "" if there is none.
+
+    Links are not followed: where DVC has put links to its cache, the pictures still lie here.
+
+    Args:
+        folder: the folder.
+        written: the name in the metadata.
+        on_disk: clean name → name of each file.
+    """
+    plain = os.path.normpath(written)
+    for name in (plain, on_disk.get(clean(plain), "")):
+        if os.path.isfile(folder / name):  # False for invalid names too
+            return os.path.relpath(folder / name, folder)
+    return ""
+
+
+def _complaint_of_name(name: str, line: int, lines: dict[str, int]) -> str:
     """Returns what is wrong with a file's name, or adds it to `lines`."""
-    if not os.path.isfile(folder / name):  # False for invalid names too
+    if not name:
         return "no such file; expected a picture; check the name"
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    if Path(name).parts[0] == os.pardir:
         return "the file lies outside of the folder; expected one inside of it; copy it there"
-    if path in lines:
-        return (
-            f"the same file as in line {lines[path]}; expected a line for each picture; remove one"
-        )
-    lines[path] = line
+    if (first := lines.setdefault(name, line)) != line:
+        return f"the same file as in line {first}; expected a line for each picture; remove one"
     return ""
 
 
@@ -195,18 +218,21 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
         own: the folder.
         test_fraction: share of the pictures.
         seed: the seed of the draws.
-        problems: receives a line if the test pictures are too few or too many.
+        problems: receives a line if the test pictures are too few or too many, unless it has some:
+            mended lines may bring more pictures.
     """
     total = len(own.names)
     if own.is_test is not None:
         chosen, cure = own.is_test, "give more pictures the split test"
     else:
         cure = "raise data.image_folder.test_fraction or add pictures"
-        order = sorted(range(total), key=lambda i: derive_seed(seed, f"test {own.names[i]}"))
+        order = sorted(range(total), key=lambda i: derive_seed(seed, f"test {clean(own.names[i])}"))
         chosen = np.zeros(total, dtype=np.bool_)
         chosen[order[: round(test_fraction * total)]] = True
     count = int(chosen.sum())
     where = one_line(str(own.metadata))
+    if problems:
+        return chosen
     if count < FEWEST_TEST:
         problems.append(
             f"{where}: {count} of {total} pictures are for the test; expected at least "
@@ -242,4 +268,4 @@ def stop_if_any(problems: list[str], folder: Path) -> None:
 
 
 def _check_lists_all(folder: Path) -> str:
-    return f"`python cli.py data check {folder}` lists all that is wrong"
+    return f"`python cli.py data check {shlex.quote(str(folder))}` lists all that is wrong"

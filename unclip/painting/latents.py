@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unclip.config.errors import UserError
 from unclip.core.device import autocast
+from unclip.data.text import fold
 from unclip.painting.settings import Latent, Settings
 from unclip.painting.system import Pictures, Progress, System
 
@@ -108,7 +109,7 @@ def edited(
             than steps.
     """
     assert frames >= 2, f"frames: {frames}; expected at least the two ends"
-    if caption.lower() == wanted.lower():  # CLIP reads lower case
+    if fold(caption) == fold(wanted):
         raise UserError(
             f"{wanted!r}: is what the picture already shows; expected another caption; change one"
         )

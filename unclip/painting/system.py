@@ -13,7 +13,8 @@ from torch import Tensor
 from unclip.core.device import autocast
 from unclip.core.seeding import generator
 from unclip.data.prepared import Normalisation
-from unclip.data.tokenizer import END, START, split_words, tokenize, trim_padding
+from unclip.data.text import split_words
+from unclip.data.tokenizer import END, START, tokenize, trim_padding
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final, inverse_diffusion, reverse_diffusion
 from unclip.diffusion.samplers import Step

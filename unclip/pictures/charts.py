@@ -6,6 +6,7 @@ whatever the user's matplotlibrc says.
 
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from unclip.config.errors import UserError
+from unclip.pictures.fonts import families
 from unclip.pictures.sheets import INK, LINE, MUTED, PAPER
 
 if TYPE_CHECKING:
@@ -247,8 +249,12 @@ def new_figure(width: float, height: float) -> "Figure":
 def render(figure: "Figure", title: str) -> Image.Image:
     """Returns the drawn figure, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
     figure.suptitle(title, x=0.025, ha="left", size=13, color=INK, parse_math=False)
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families(text.get_text()))
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings(action="ignore"):  # one for each character that no font has
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

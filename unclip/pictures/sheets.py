@@ -1,19 +1,18 @@
 """Sheets of pictures for people to look at.
 
 Pictures are uint8, channels first, with one channel (grey) or three (RGB). Every function returns
-an RGB image and writes no file. The same input gives the same pixels: all text is set in the DejaVu
-Sans that matplotlib ships.
+an RGB image and writes no file. The same input gives the same pixels, as far as `fonts` can.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from unclip.pictures.fonts import measure, write
 
 Images = npt.NDArray[np.uint8]
 
@@ -23,6 +22,7 @@ SHEET_WIDTH = 1600  # pixels; a sheet is enlarged up to this width
 LARGEST_CELL = 192  # pixels; few pictures make a narrower sheet, not a wall of squares
 MARGIN, GAP, WIDE_GAP = 40, 8, 28
 PROMPT_WIDTH = 256
+CAPTION, SMALL, PROMPT = 15, 16, 20  # pixels, the sizes of the font
 
 
 def grid(
@@ -98,8 +98,7 @@ def film(images: Images, captions: Sequence[str], headings: Sequence[str]) -> li
     assert images.ndim == 5, f"images: expected (F, N, C, H, W), got {images.shape}"
     frames = [preview(moment, captions, columns=5) for moment in images]
     for frame, heading in zip(frames, headings, strict=True):
-        at = (MARGIN, MARGIN - 11)
-        ImageDraw.Draw(frame).text(at, heading, fill=MUTED, font=_font(16), anchor="ls")
+        write(ImageDraw.Draw(frame), (MARGIN, MARGIN - 11), heading, SMALL, MUTED, "ls")
     return frames
 
 
@@ -123,8 +122,8 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
     gap = 2 * GAP
     width = images.shape[-1]
     scale = _fit(width, SHEET_WIDTH - 2 * MARGIN - (columns - 1) * gap, columns)
-    font, cell, height = _font(15), width * scale, images.shape[-2] * scale
-    lines = [wrap_text(caption, font, cell) for caption in captions]
+    cell, height = width * scale, images.shape[-2] * scale
+    lines = [wrap_text(caption, CAPTION, cell) for caption in captions]
     rows = [lines[start : start + columns] for start in range(0, len(lines), columns)]
     heights = [height + 6 + 20 * max(len(entry) for entry in row) for row in rows]
     size = (columns * (cell + gap) - gap, sum(heights) + gap * (len(rows) - 1))
@@ -136,28 +135,28 @@ def preview(images: Images, captions: Sequence[str], columns: int = 8) -> Image.
             _place(sheet, images[row * columns + column], x, y, scale)
             for number, line in enumerate(entry):
                 at = (x + cell / 2, y + height + 6 + 20 * number)
-                draw.text(at, line, fill=MUTED, font=font, anchor="ma")
+                write(draw, at, line, CAPTION, MUTED, "ma")
         y += row_height + gap
     return sheet
 
 
-def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Returns lines of at most `width` pixels; a wider word is broken, and nothing is lost.
+def wrap_text(text: str, size: int, width: int) -> list[str]:
+    """Returns lines of at most `width` pixels, `size` being the font's; nothing is lost.
 
-    It is broken after a hyphen or underscore if that suffices, else anywhere.
+    A wider word is broken after a hyphen or underscore if that suffices, else anywhere.
     """
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
+        if measure(joined, size) <= width:
             lines[-1] = joined
             continue
         if lines[-1]:
             lines.append("")
         for part in re.split(r"(?<=[-_])", word):
-            is_too_wide = font.getlength(part) > width
+            is_too_wide = measure(part, size) > width
             for piece in part if is_too_wide else [part]:
-                if lines[-1] and font.getlength(lines[-1] + piece) > width:
+                if lines[-1] and measure(lines[-1] + piece, size) > width:
                     lines.append("")
                 lines[-1] += piece
     return lines
@@ -175,9 +174,8 @@ def _sheet(
     """
     count, columns, _, height, width = images.shape
     assert 0 < count == len(prompts), f"{images.shape} but {len(prompts)} prompts"
-    font, small = _font(20), _font(16)
-    lines = [wrap_text(prompt, font, PROMPT_WIDTH) for prompt in prompts]
-    text_width = math.ceil(max(font.getlength(line) for entry in lines for line in entry))
+    lines = [wrap_text(prompt, PROMPT, PROMPT_WIDTH) for prompt in prompts]
+    text_width = math.ceil(max(measure(line, PROMPT) for entry in lines for line in entry))
     left = MARGIN + text_width + WIDE_GAP
     gaps = (columns - 1) * GAP + (WIDE_GAP - GAP) * len(breaks)
     scale = _fit(width, SHEET_WIDTH - left - MARGIN - gaps, columns)
@@ -193,13 +191,13 @@ def _sheet(
     free = 0.0
     for column, heading in headings.items():
         if lefts[column] >= free:
-            draw.text((lefts[column], top - 11), heading, fill=MUTED, font=small, anchor="ls")
-            free = lefts[column] + small.getlength(heading) + GAP
+            write(draw, (lefts[column], top - 11), heading, SMALL, MUTED, "ls")
+            free = lefts[column] + measure(heading, SMALL) + GAP
     for row, (entry, row_height) in enumerate(zip(lines, heights, strict=True)):
         y = top + sum(heights[:row]) + GAP * row
         for number, line in enumerate(entry):
             middle = y + row_height / 2 + 27 * (number - (len(entry) - 1) / 2)
-            draw.text((MARGIN, middle), line, fill=INK, font=font, anchor="lm")
+            write(draw, (MARGIN, middle), line, PROMPT, INK, "lm")
         for column, x in enumerate(lefts):
             _place(sheet, images[row, column], x, y + (row_height - height * scale) // 2, scale)
     return sheet
@@ -224,13 +222,3 @@ def _enlarge(image: Images, scale: int) -> Image.Image:
     assert image.shape[0] in (1, 3), f"expected 1 or 3 channels first, got {image.shape}"
     rgb = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(rgb.repeat(scale, 0).repeat(scale, 1)))
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns the font of all sheets in a size in pixels."""
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    # The other layout depends on a library that not every machine has.
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

@@ -8,8 +8,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,33 +34,42 @@ HISTORY = (
 Remembered = dict[str, dict[str, list[str]]]
 
 
-def remembered(folder: Path) -> Remembered:
+def remembered(folder: Path, report: Callable[[str], None]) -> Remembered:
     """Returns kind of network → DVC's md5 of it → the revisions whose dvc.lock names it.
 
     Searches the folder, all branches, tags and experiments, and the reflog. md5s come newest first,
     the revisions of each oldest first. Empty without DVC in the folder.
 
-    Raises:
-        UserError: git fails.
+    Args:
+        folder: holds dvc.lock.
+        report: is told, in one line, why git cannot be read; then only the folder counts.
     """
     if not (folder / ".dvc").is_dir():
         return {}
     found: Remembered = {}
-    for name, text in _locks(folder):
-        for kind, md5 in ENTRY.findall("".join(OUTS.findall(text))):
+    try:
+        history = run_git(folder, *HISTORY)
+    except UserError as error:
+        history = ""
+        report(f"revisions cannot be read: {error}")
+    for name, text in _locks(folder, history):
+        for kind, md5 in networks_in(text).items():
             names = found.setdefault(kind, {}).setdefault(md5, [])
             if name not in names:
                 names.insert(0, name)
     return found
 
 
-def _locks(folder: Path) -> Iterator[tuple[str, str]]:
+def networks_in(lock: str) -> dict[str, str]:
+    """Returns kind of network → DVC's md5 of it from the text of a dvc.lock."""
+    return dict(ENTRY.findall("".join(OUTS.findall(lock))))
+
+
+def _locks(folder: Path, history: str) -> Iterator[tuple[str, str]]:
     """Yields name and dvc.lock of each revision that changed it, newest first."""
     if (folder / LOCK).is_file():
         yield "this folder", (folder / LOCK).read_text(encoding="utf-8", errors="replace")
-    if not (folder / ".git").exists():
-        return
-    for change in run_git(folder, *HISTORY).split("\0")[1:]:
+    for change in history.split("\0")[1:]:
         head, *patch = change.split("\n")
         yield _name(head), "".join(f"{line[1:]}\n" for line in patch if line[:1] in ("+", " "))
 
@@ -87,42 +96,55 @@ class ObjectStore:
         Raises:
             UserError: the place cannot be read.
         """
-        with self._reading(), self._open(self._files(md5)[WEIGHTS]) as stream:
+        with self._reading(), self._open_member(md5, WEIGHTS) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         return None
 
-    def copy_network(self, md5: str, folder: Path) -> None:
-        """Writes a network that is kept here into a new folder.
+    def copy_network(self, md5: str, folder: Path) -> bool:
+        """Writes a network into a folder, if it is kept here; returns whether it is.
 
         Raises:
             UserError: the place cannot be read.
         """
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with self._reading():
-            files = self._files(md5)
             for name in (WEIGHTS, DESCRIPTION):
-                with self._open(files[name]) as source, (folder / name).open("wb") as target:
+                with self._open_member(md5, name) as source, (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
+            return True
+        return False
 
-    def _files(self, md5: str) -> dict[str, str]:
-        """Returns name → md5 of the files of a folder."""
+    def _open_member(self, md5: str, name: str) -> Any:
+        """Opens a file of a folder."""
         with self._open(md5) as stream:
-            return {file["relpath"]: file["md5"] for file in json.load(stream)}
+            files = {file["relpath"]: file["md5"] for file in json.load(stream)}
+        return self._open(files.get(name))
 
-    def _open(self, md5: str) -> Any:
-        if self.objects is None:
+    def _open(self, md5: str | None) -> Any:
+        if self.objects is None or md5 is None:
             raise FileNotFoundError(md5)
         return self.objects.fs.open(self.objects.oid_to_path(md5), "rb")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Skips what is not kept here; reports in one line why the place cannot be read."""
-        try:
+        with asking_dvc(self.name), suppress(FileNotFoundError):
             yield
-        except (FileNotFoundError, KeyError):
-            return
-        except Exception as error:  # a remote can fail in any way
-            raise UserError(f"{self.name}: cannot be read ({first_line(error)})") from None
+
+
+@contextmanager
+def asking_dvc(what: str) -> Iterator[None]:
+    """Turns whatever fails inside DVC into one line about `what` was asked for.
+
+    Raises:
+        UserError: config, dvc.yaml, dvc.lock, git, cache or remote cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: cannot be read ({first_line(error)})") from None
 
 
 @contextmanager
@@ -137,16 +159,26 @@ def open_objects(folder: Path, place: Literal["cache", "remote"]) -> Iterator[Ob
         yield ObjectStore(name, None)
         return
     from dvc.config import NoRemoteError
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    try:
+    with asking_dvc(name):
         repository = Repo(str(folder))
-        is_cache = place == "cache"
-        objects = repository.cache.local if is_cache else repository.cloud.get_remote().odb
-    except NoRemoteError:
-        objects = None
-    except DvcException as error:
-        raise UserError(f"{name}: cannot be opened ({first_line(error)})") from None
+        try:
+            is_cache = place == "cache"
+            objects = repository.cache.local if is_cache else repository.cloud.get_remote().odb
+        except NoRemoteError:
+            objects = None
     with repository:
         yield ObjectStore(name, objects)
+
+
+def require_dvc(folder: Path) -> None:
+    """Checks that DVC can read its config, dvc.yaml and dvc.lock in a folder.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from dvc.repo import Repo
+
+    with asking_dvc("DVC"), Repo(str(folder)) as repository:
+        _ = repository.index

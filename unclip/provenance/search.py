@@ -1,7 +1,7 @@
 """Where the networks that painted a picture are, found by the hash of their weights."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,25 +23,27 @@ class Network:
     revisions: tuple[str, ...] = ()  # those whose dvc.lock has that name, the oldest first
 
 
-def find_networks(hashes: Mapping[str, str], root: Path, source: Path | None) -> list[Network]:
+def find_networks(
+    hashes: Mapping[str, str], root: Path, source: Path | None, report: Callable[[str], None]
+) -> list[Network]:
     """Returns the networks (kind → SHA-256 of the weights) with their places on this machine.
 
     Searches the folder `source`, if given, then models/, pretrained/ and DVC's cache of the
-    repository at `root`.
-
-    Raises:
-        UserError: git or DVC's cache cannot be read.
+    repository at `root`. `report` is told, in one line, why git or DVC's cache cannot be read.
     """
     places = [models_in(folder) for folder in (source, root) if folder is not None]
     places += sorted((root / "pretrained").glob("*"))
-    known = remembered(root)
-    networks = []
-    with open_objects(root, "cache") as cache:
-        for kind, wanted in hashes.items():
-            folder = next((p / kind for p in places if _holds(p / kind, wanted)), None)
-            candidates = known.get(kind, {}).items()
-            networks.append(_look_up(Network(kind, wanted, folder), candidates, cache))
-    return networks
+    known = remembered(root, report)
+    networks = [
+        Network(kind, wanted, next((p / kind for p in places if _holds(p / kind, wanted)), None))
+        for kind, wanted in hashes.items()
+    ]
+    try:
+        with open_objects(root, "cache") as cache:
+            return [_look_up(each, known.get(each.kind, {}).items(), cache) for each in networks]
+    except UserError as error:
+        report(str(error))
+        return networks
 
 
 def _holds(folder: Path, wanted: str) -> bool:
@@ -66,17 +68,19 @@ def gather(networks: Sequence[Network], root: Path, folder: Path) -> None:
         UserError: a network is nowhere, or a place cannot be read.
     """
     missing = []
-    with open_objects(root, "cache") as cache:
-        for network in networks:
-            if network.folder is not None:
-                shutil.copytree(network.folder, folder / network.kind)
-            elif network.md5:
+    for network in networks:
+        if network.folder is not None:
+            shutil.copytree(network.folder, folder / network.kind)
+        else:
+            missing.append(network)
+    if kept := [each for each in missing if each.md5]:
+        with open_objects(root, "cache") as cache:
+            for network in kept:
                 cache.copy_network(network.md5, folder / network.kind)
-            else:
-                missing.append(network)
+    missing = [each for each in missing if not each.md5]
     if not missing:
         return
-    known = remembered(root)
+    known = remembered(root, lambda _: None)
     with open_objects(root, "remote") as remote:
         for network in missing:
             candidates = known.get(network.kind, {}).items()

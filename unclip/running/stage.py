@@ -1,5 +1,6 @@
 """How DVC's commands call a stage: `python -m stages.NAME` ends in `main` here."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 from unclip.config.errors import TOO_LITTLE_MEMORY, UserError, is_out_of_memory
 from unclip.config.layout import Layout, declared
+from unclip.config.settings import main_repository
 from unclip.config.streams import replace_what_cannot_be_shown
 from unclip.params.loading import load_params
 from unclip.params.sections import Params
@@ -60,7 +62,7 @@ def exit_status(
 ) -> int:
     """Returns 0 when the stage has done its work, else prints one line for the user."""
     try:
-        params = load_params(layout.params)
+        params = _load(layout)
         sections = handed(params, declared(layout.root / "dvc.yaml", stage, "params"))
         if (count := num_to_start(stage, is_shared)) > 1:
             return run_in(count, stage)
@@ -71,6 +73,20 @@ def exit_status(
                 print(f"error: {line}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
+
+
+def _load(layout: Layout) -> Params:
+    """Returns all params; says what a refused experiment leaves behind."""
+    try:
+        return load_params(layout.params)
+    except UserError as error:
+        # A temporary workspace is deleted, the user's own folder is not.
+        if "DVC_EXP_NAME" not in os.environ or not layout.root.samefile(main_repository()):
+            raise
+        raise UserError(
+            f"{error}\n{layout.params}: keeps what -S changed, and the next `dvc repro` would use "
+            "it; `git diff params.yaml` shows what to set back"
+        ) from None
 
 
 def _explain(stage: str, error: BaseException) -> list[str]:

@@ -59,11 +59,12 @@ def key_of(facts: dict[str, Any], root: Path, paths: Iterable[str]) -> str:
     Args:
         facts: params, and what can change a bit of the result on this machine.
         root: the workspace, wherever it lies.
-        paths: inputs and code, below root; of folders only HASHED files count.
+        paths: inputs and code, below root; of folders only HASHED files count, unless hidden.
     """
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for path in (root / path for path in paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix in HASHED)
+        found = (p for p in path.rglob("*") if p.suffix in HASHED)
+        inside = sorted(p for p in found if "/." not in f"/{p.relative_to(path).as_posix()}")
         for file in inside if path.is_dir() else [path]:
             name = file.relative_to(root).as_posix()
             digest.update(f"\n{name}\n{file.stat().st_size}\n".encode())

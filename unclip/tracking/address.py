@@ -1,6 +1,9 @@
 """The address of the MLflow store. Knows nothing of MLflow."""
 
+import re
+import shlex
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from filelock import BaseFileLock, FileLock
 
@@ -37,15 +40,23 @@ def find_database() -> Path | None:
     uri = setting("tracking_uri")
     if not uri:
         return find_root() / "mlflow.db"
-    if not uri.startswith("sqlite:///"):
-        return None
-    return find_root() / uri.removeprefix("sqlite:///").split("?")[0]
+    found = re.match(r"sqlite(?:\+pysqlite)?:///([^?]*)", uri)
+    return find_root() / unquote(found[1]) if found else None
+
+
+def sqlite_uri(database: Path) -> str:
+    """Returns the address of a SQLite file, whose path SQLAlchemy unquotes."""
+    path = database.as_posix()
+    if not set(path) & {"%", "?"}:
+        return f"sqlite:///{path}"
+    # With the plain scheme MLflow would also make the folder of the quoted path.
+    return f"sqlite+pysqlite:///{quote(path)}"
 
 
 def tracking_uri() -> str:
     """Returns MLflow's address: MLFLOW_TRACKING_URI where set, else `<root>/mlflow.db`."""
     database = find_database()
-    return f"sqlite:///{database.as_posix()}" if database else setting("tracking_uri") or ""
+    return sqlite_uri(database) if database else setting("tracking_uri") or ""
 
 
 def describe_uri() -> str:
@@ -61,7 +72,8 @@ def open_hint(experiment_id: str) -> list[str]:
     root, database = find_root(), find_database()
     if database is None:
         return [f"MLflow: open the server named in MLFLOW_TRACKING_URI, experiment `{EXPERIMENTS}`"]
-    where = "" if database == root / "mlflow.db" else f" --backend-store-uri {tracking_uri()}"
+    is_usual = database == root / "mlflow.db"
+    where = "" if is_usual else f" --backend-store-uri {shlex.quote(tracking_uri())}"
     return [
         f"MLflow: in {root}: mlflow ui{where}",
         f"faster to start: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1{where}",

@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
-from unclip.tracking.address import describe_uri, find_database, tracking_uri
+from unclip.tracking.address import describe_uri, find_database, sqlite_uri, tracking_uri
 from unclip.tracking.store import open_client, require_writable, tracking_errors
 
 # MLflow reads these at each request: seconds, not the minutes that a training has.
@@ -29,6 +30,6 @@ def look_at_store() -> str:
             raise PermissionError("cannot be written to")
         require_writable(database)
         with tempfile.TemporaryDirectory() as folder:  # opening may upgrade the tables
-            copied = shutil.copy(database, folder)
-            open_client(f"sqlite:///{copied}").search_experiments(max_results=1)
+            copied = shutil.copyfile(database, Path(folder) / "mlflow.db")
+            open_client(sqlite_uri(copied)).search_experiments(max_results=1)
         return "can be used"
