@@ -4,15 +4,6 @@ import sys
 
 from unclip.config.layout import Layout
 from unclip.core.artifacts import write_json
-from unclip.params.sections import (
-    ClipParams,
-    DataParams,
-    DecoderParams,
-    EvaluateParams,
-    JudgeParams,
-    PriorParams,
-    SampleParams,
-)
 from unclip.running.stage import main
 from unclip.tracking.record import record_experiment
 from unclip.tracking.store import TrackingError
@@ -20,17 +11,8 @@ from unclip.tracking.store import TrackingError
 STAGE = "report"
 
 
-def run(
-    layout: Layout,
-    data: DataParams,
-    clip: ClipParams,
-    prior: PriorParams,
-    decoder: DecoderParams,
-    judge: JudgeParams,
-    sample: SampleParams,
-    evaluate: EvaluateParams,
-) -> None:
-    """Writes the MLflow run and report.json. The sections make it depend on every value."""
+def run(layout: Layout, **sections: object) -> None:
+    """Writes the MLflow run and report.json; dvc.yaml makes it depend on every section."""
     try:
         record = record_experiment(layout.root)
     except TrackingError as error:

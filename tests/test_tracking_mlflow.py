@@ -18,7 +18,7 @@ from PIL import Image
 from unclip.tracking.lineage import find_lineage
 from unclip.tracking.live import StageRun
 from unclip.tracking.record import record_experiment
-from unclip.tracking.store import Point, Store, TrackingError
+from unclip.tracking.store import TrackingError
 
 pytestmark = pytest.mark.slow
 REPO = Path(__file__).resolve().parents[1]
@@ -174,23 +174,6 @@ def test_a_database_of_another_mlflow_is_named_in_one_line(root: Path, version: 
     with pytest.raises(TrackingError, match=advice) as caught:
         record_experiment(make_workspace(root))
     assert "\n" not in str(caught.value)
-
-
-def test_no_call_holds_more_than_a_server_takes():
-    class Client:
-        def __init__(self) -> None:
-            self.sizes: list[int] = []
-
-        def log_batch(self, run_id: str, **batches: list[Any]) -> None:
-            self.sizes += [len(batch) for batch in batches.values()]
-
-    taken = Client()
-    store = Store(taken, {})
-    store.log("r1", points=[Point("loss", 1.0, 0, step) for step in range(2500)])
-    store.log("r1", params={str(i): "x" for i in range(250)})
-    store.log("r1", tags={str(i): "x" for i in range(150)})
-    # Metrics at most 1000 a call, params and tags 100 (MLflow's REST API, "Log batch").
-    assert taken.sizes == [1000, 1000, 500, 100, 100, 50, 100, 50]
 
 
 # The record of the whole DAG

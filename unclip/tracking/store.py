@@ -40,7 +40,6 @@ NOTES = {
     STAGES: "Training stages as they run. Their numbers are also in `history/` and `metrics/`; "
     "`unclip` has the record of a whole experiment.",
 }
-MOST_PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's own limits
 
 
 class TrackingError(UserError):
@@ -125,17 +124,15 @@ class Store:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes metric values, params and tags that are not empty, in as few calls as possible."""
+        """Writes metric values, params and tags that are not empty."""
         from mlflow.entities import Metric, Param, RunTag
 
-        entries = {
-            "metrics": [Metric(clean_name(key), *rest) for key, *rest in points],
-            "params": [Param(clean_name(key), value) for key, value in (params or {}).items()],
-            "tags": [RunTag(clean_name(key), v) for key, v in (tags or {}).items() if v],
-        }
-        for kind, most in MOST_PER_CALL.items():
-            for start in range(0, len(entries[kind]), most):
-                self.client.log_batch(run_id, **{kind: entries[kind][start : start + most]})
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(clean_name(key), *rest) for key, *rest in points],
+            params=[Param(clean_name(key), value) for key, value in (params or {}).items()],
+            tags=[RunTag(clean_name(key), v) for key, v in (tags or {}).items() if v],
+        )
 
     def log_dataset(self, run_id: str, name: str, digest: str) -> None:
         """Fills MLflow's column `Dataset`."""
