@@ -13,12 +13,11 @@ from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final
 from unclip.diffusion.samplers import (
     SAMPLERS,
-    NoiseLevel,
     sample_ddim,
     sample_ddpm,
     sample_dpmpp_2m,
 )
-from unclip.diffusion.schedules import SCHEDULES
+from unclip.diffusion.schedules import SCHEDULES, NoiseLevel
 
 T = 60
 

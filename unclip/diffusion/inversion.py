@@ -6,7 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unclip.diffusion.samplers import NoiseLevel, Predict
+from unclip.diffusion.samplers import Predict
+from unclip.diffusion.schedules import NoiseLevel
 
 
 @torch.no_grad()

@@ -20,8 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unclip.diffusion.samplers import NoiseLevel
-from unclip.diffusion.schedules import alpha_and_sigma, karras_timesteps, sampling_timesteps
+from unclip.diffusion.schedules import (
+    NoiseLevel,
+    alpha_and_sigma,
+    karras_timesteps,
+    sampling_timesteps,
+)
 
 PREDICTION_TYPES = ("flow", "v", "x_start", "eps")
 TIMESTEP_DENSITIES = ("uniform", "logit_normal")

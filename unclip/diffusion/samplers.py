@@ -17,18 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from unclip.diffusion.schedules import NoiseLevel
+
 SPACINGS = ("uniform", "karras")  # of the visited timesteps; see `Diffusion.levels`
 
 Predict = Callable[["Tensor", int], "Tensor"]  # (x_t, t) -> pred_x_start
 DrawNoise = Callable[["Tensor"], "Tensor"]  # x_t -> standard normal noise like it
-
-
-class NoiseLevel(NamedTuple):
-    """A level of noise: x_t = alpha·x_start + sigma·noise at the timestep t; -1 is the data."""
-
-    t: int
-    alpha: float
-    sigma: float
 
 
 class Step(NamedTuple):
@@ -51,7 +45,7 @@ class Sampler(Protocol):
         self,
         predict: Predict,
         x_t: "Tensor",
-        levels: Sequence[NoiseLevel],
+        levels: "Sequence[NoiseLevel]",
         *,
         eta: float,
         draw_noise: DrawNoise,
@@ -73,7 +67,7 @@ class Sampler(Protocol):
 def sample_ddpm(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[NoiseLevel],
+    levels: "Sequence[NoiseLevel]",
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -98,7 +92,7 @@ def sample_ddpm(
 def sample_ddim(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[NoiseLevel],
+    levels: "Sequence[NoiseLevel]",
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -121,7 +115,7 @@ def sample_ddim(
 def sample_dpmpp_2m(
     predict: Predict,
     x_t: "Tensor",
-    levels: Sequence[NoiseLevel],
+    levels: "Sequence[NoiseLevel]",
     *,
     eta: float,
     draw_noise: DrawNoise,
@@ -153,12 +147,12 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def _added_variance(now: NoiseLevel, to: NoiseLevel) -> float:
+def _added_variance(now: "NoiseLevel", to: "NoiseLevel") -> float:
     """Returns the variance that the way from `to` up to `now` adds (Kingma et al. 2021, eq. 2)."""
     return max(now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2, 0.0)
 
 
-def _half_log_snr(level: NoiseLevel) -> float:
+def _half_log_snr(level: "NoiseLevel") -> float:
     if 0 in (level.alpha, level.sigma):
         return -math.inf if level.alpha == 0 else math.inf
     return math.log(level.alpha / level.sigma)

@@ -5,6 +5,7 @@ nearly pure noise. Everything here is float64.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,14 @@ SCHEDULES = ("flow", "cosine", "linear")
 MAX_BETA = 0.999
 RHO = 7.0  # of Karras et al.'s spacing: larger visits more timesteps of little noise
 NOISE_RANGE = (0.02, 80.0)  # sigma / alpha of the least and most noise that it spreads over
+
+
+class NoiseLevel(NamedTuple):
+    """A level of noise: x_t = alpha·x_start + sigma·noise at the timestep t; -1 is the data."""
+
+    t: int
+    alpha: float
+    sigma: float
 
 
 def alpha_and_sigma(name: str, num_timesteps: int, offset: float) -> tuple[Tensor, Tensor]:
