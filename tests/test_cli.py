@@ -212,7 +212,7 @@ def test_a_reader_who_goes_away_brings_no_traceback():
 @pytest.mark.parametrize(
     ("prompt", "what"),
     [
-        *((" \t ", "empty"), ("word " * 40, "200 bytes"), ("a\x02b", "control character 2")),
+        *((" \t ", "empty"), ("words " * 40, "239 bytes"), ("a\x02b", "control character 2")),
         ("\udcff", "surrogate"),
     ],
     ids=ascii,

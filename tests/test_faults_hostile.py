@@ -19,6 +19,7 @@ from unclip.config.errors import UserError
 from unclip.core.artifacts import build, load_artifact
 from unclip.data.embeddings import Embeddings
 from unclip.data.prepared import Prepared
+from unclip.data.text import fold
 from unclip.data.tokenizer import tokenize
 from unclip.models.judge import Judge
 from unclip.painting.loading import load_system
@@ -188,7 +189,7 @@ def test_a_prompt_is_tokens_or_a_line_for_the_user(prompt):
         return
     count, row = int(mask.sum()), tokens[0].tolist()
     assert (row[0], row[count - 1], set(row[count:]) <= {0}) == (2, 3, True)
-    assert bytes(row[1 : count - 1]).decode() == prompt.lower()
+    assert bytes(row[1 : count - 1]).decode() == fold(prompt)
     (slug,) = slugs([prompt])
     assert re.fullmatch(r"[\w-]{1,60}", slug)
 

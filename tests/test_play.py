@@ -229,7 +229,7 @@ def test_requests_side_by_side_get_their_own_pictures(port):
     ("verb", "asked", "line"),
     [
         ("paint", PAINT | {"prompt": " "}, "caption ' ': "),
-        ("paint", PAINT | {"prompt": "word " * 40}, "200 bytes"),
+        ("paint", PAINT | {"prompt": "words " * 40}, "239 bytes"),
         ("paint", PAINT | {"prompt": 5}, "prompt: 5 "),
         ("paint", PAINT | {"num": 0}, "num: 0 "),
         ("paint", PAINT | {"num": 17}, "num: 17 "),

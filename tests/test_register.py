@@ -173,7 +173,7 @@ def test_a_picture_carries_what_paints_it_again(service, tmp_path):
     [
         ([], {}, "inputs: "),
         ([" "], {}, "caption ' ': "),
-        (["word " * 40], {}, "200 bytes"),
+        (["words " * 40], {}, "239 bytes"),
         ([PROMPT], {"num": 0}, "num: 0 "),
         ([PROMPT], {"num": "two"}, "num: two "),
         ([PROMPT], {"num": 65}, "num: 65 "),
