@@ -34,8 +34,13 @@ def check(
     from unclip.config.layout import Layout
     from unclip.config.settings import REPOSITORY
     from unclip.config.strict import one_line
-    from unclip.datasets.own_folder import choose_test, default_prompts, read_folder
-    from unclip.datasets.writer import num_validation
+    from unclip.datasets.own_folder import (
+        choose_test,
+        choose_trained,
+        default_prompts,
+        read_folder,
+    )
+    from unclip.painting.known import NEVER_TRAINED
     from unclip.params.loading import load_params
 
     params = load_params(Layout(REPOSITORY).params)
@@ -44,20 +49,22 @@ def check(
     own = read_folder(folder, params.clip.text_length, problems)
     all_read = not problems
     test = choose_test(own, own_pictures.test_fraction, data.seed, problems)
-    num_test = int(test.sum())
+    num_test, trained = int(test.sum()), ~test
+    if all_read:
+        try:
+            trained = choose_trained(test, data.val_fraction, data.seed)
+        except UserError as error:
+            problems.append(str(error))
+    known, new = default_prompts(own, trained, test)
+    prompts = known + [f"{caption} {NEVER_TRAINED}" for caption in new]
     lines = [
         ("metadata", own.metadata.name),
         ("pictures", f"{len(own.names)}, of which {num_test} are for the test"),
-        *_describe_captions(own, default_prompts(own, test)),
+        *_describe_captions(own, prompts),
         *_describe_pictures(own, data.image_size, problems),
         *_name_left_out(own),
         *(("note", note) for note in own.notes),
     ]
-    if all_read:
-        try:
-            num_validation(len(test) - num_test, data.val_fraction)
-        except UserError as error:
-            problems.append(str(error))
     verdict = "all is well"
     if problems:
         found = (

@@ -22,11 +22,13 @@ from unclip.data.tokenizer import tokenize
 from unclip.datasets.attributes import Attributes, attributes_of
 from unclip.datasets.base import Split
 from unclip.datasets.metadata import find_metadata, read_entries
+from unclip.datasets.writer import choose_validation
 from unclip.pictures.files import read_picture
 
 CHANNELS = 3  # grey pictures are read as RGB
 FEWEST_TEST = 20  # pictures: evaluation compares one half with the neighbours in the other
 MOST_PROMPTS = 8  # rows of the sample grid
+MOST_NEW = 2  # of them, captions that training never shows
 SHOWN = 20  # problems in an error
 FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # allowed by MLflow in the name of a metric
 Chosen = npt.NDArray[np.bool_]
@@ -64,8 +66,7 @@ class OwnFolder:
         Metadata are often sorted, but the first pictures of a split, and the batches in which CLIP
         is validated, should be representative.
         """
-        draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
-        rows = draws.permutation(chosen.nonzero()[0])
+        rows = _shuffled(chosen, seed)
         return Split(
             PictureFiles(self.folder, [self.names[row] for row in rows], image_size),
             self.caption_index[rows],
@@ -245,15 +246,45 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
     return chosen
 
 
-def default_prompts(own: OwnFolder, test: Chosen) -> list[str]:
-    """Returns the most frequent captions, preferring those with a test picture.
+def choose_trained(test: Chosen, val_fraction: float, seed: int) -> Chosen:
+    """Returns which pictures are for neither test nor validation, (N,) bool.
 
-    The sample grid shows that picture next to the painted ones.
+    Raises:
+        UserError: as `num_validation`.
     """
-    counts = np.bincount(own.caption_index, minlength=len(own.captions))
-    tested = np.bincount(own.caption_index[test], minlength=len(own.captions)) > 0
-    order = sorted(range(len(own.captions)), key=lambda i: (-counts[i], not tested[i], i))
-    return [own.captions[i] for i in order[:MOST_PROMPTS]]
+    rows, trained = _shuffled(~test, seed), ~test
+    trained[rows[choose_validation(len(rows), val_fraction, seed)]] = False
+    return trained
+
+
+def _shuffled(chosen: Chosen, seed: int) -> npt.NDArray[np.int64]:
+    """Returns the chosen rows in the order of their split."""
+    draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
+    return draws.permutation(chosen.nonzero()[0])
+
+
+def default_prompts(own: OwnFolder, trained: Chosen, test: Chosen) -> tuple[list[str], list[str]]:
+    """Returns the captions of the sample grid: most that training shows, some that only test has.
+
+    Of the former the most frequent come first, then those with a test picture. Equals are taken
+    evenly spaced: neighbours in the metadata are often alike.
+    """
+    shown, tested = (
+        np.bincount(own.caption_index[chosen], minlength=len(own.captions)).tolist()
+        for chosen in (trained, test)
+    )
+    every = range(len(own.captions))
+    new = _evenly([i for i in every if tested[i] and not shown[i]], MOST_NEW)
+    ranks = {i: (-shown[i], not tested[i]) for i in every if shown[i]}
+    last = sorted(ranks.values())[: MOST_PROMPTS - len(new)][-1:]
+    known = sorted((i for i in ranks if [ranks[i]] < last), key=ranks.__getitem__)
+    known += _evenly([i for i in ranks if [ranks[i]] == last], MOST_PROMPTS - len(new) - len(known))
+    return [own.captions[i] for i in known], [own.captions[i] for i in new]
+
+
+def _evenly(items: list[int], at_most: int) -> list[int]:
+    count = min(at_most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def stop_if_any(problems: list[str], folder: Path) -> None:
