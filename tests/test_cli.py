@@ -228,13 +228,17 @@ def test_a_prompt_that_can_not_be_read_is_one_line(refuse, trained, tmp_path, pr
 # Warnings
 
 
-def test_words_that_were_never_trained_are_named_beside_some_that_were(run, trained, tmp_path):
+@pytest.mark.parametrize("prompt", ["a large red hat", "red large circle"])
+def test_a_prompt_never_trained_is_named_beside_the_nearest_that_were(
+    run, trained, tmp_path, prompt
+):
     arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
-    status, _, err = run("sample", "a large red hat", *arguments)
+    status, _, err = run("sample", prompt, *arguments)
     assert status == 0
-    (warning,) = [line for line in err.splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: hat: ")
-    assert "circle" in warning
+    (warning,) = [line for line in err.splitlines() if "never trained" in line]
+    assert warning.startswith(f"warning: never trained: '{prompt}'")
+    assert ("no caption has hat" in warning) == ("hat" in prompt)
+    assert "'a large red circle'" in warning
 
 
 def test_known_words_bring_no_warning(run, trained, tmp_path):

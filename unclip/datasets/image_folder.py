@@ -52,17 +52,19 @@ class ImageFolder(Dataset):
         from unclip.datasets.own_folder import (
             choose_test,
             choose_trained,
-            default_prompts,
             read_folder,
             stop_if_any,
         )
+        from unclip.datasets.prompts import default_prompts
 
         problems: list[str] = []
         own = read_folder(context.root / self.folder, context.text_length, problems)
         test = choose_test(own, self.test_fraction, context.seed, problems)
+        if not problems:
+            trained = choose_trained(test, context.val_fraction, context.seed, problems)
         stop_if_any(problems, own.folder)
-        trained = choose_trained(test, context.val_fraction, context.seed)
-        known, new = default_prompts(own, trained, test)
+        index = own.caption_index
+        known, new = default_prompts(own.captions, index[trained], index[test])
         for note in own.notes:
             print(f"{own.metadata}: {note}", file=sys.stderr)
         return DatasetSource(

@@ -27,8 +27,6 @@ from unclip.pictures.files import read_picture
 
 CHANNELS = 3  # grey pictures are read as RGB
 FEWEST_TEST = 20  # pictures: evaluation compares one half with the neighbours in the other
-MOST_PROMPTS = 8  # rows of the sample grid
-MOST_NEW = 2  # of them, captions that training never shows
 SHOWN = 20  # problems in an error
 FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # allowed by MLflow in the name of a metric
 Chosen = npt.NDArray[np.bool_]
@@ -246,14 +244,20 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
     return chosen
 
 
-def choose_trained(test: Chosen, val_fraction: float, seed: int) -> Chosen:
+def choose_trained(test: Chosen, val_fraction: float, seed: int, problems: list[str]) -> Chosen:
     """Returns which pictures are for neither test nor validation, (N,) bool.
 
-    Raises:
-        UserError: as `num_validation`.
+    Args:
+        test: (N,) bool, the test pictures.
+        val_fraction: share of the others for validation.
+        seed: the seed of the data set.
+        problems: receives a line if validation would have none or all of them.
     """
     rows, trained = _shuffled(~test, seed), ~test
-    trained[rows[choose_validation(len(rows), val_fraction, seed)]] = False
+    try:
+        trained[rows[choose_validation(len(rows), val_fraction, seed)]] = False
+    except UserError as error:
+        problems.append(str(error))
     return trained
 
 
@@ -261,30 +265,6 @@ def _shuffled(chosen: Chosen, seed: int) -> npt.NDArray[np.int64]:
     """Returns the chosen rows in the order of their split."""
     draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
     return draws.permutation(chosen.nonzero()[0])
-
-
-def default_prompts(own: OwnFolder, trained: Chosen, test: Chosen) -> tuple[list[str], list[str]]:
-    """Returns the captions of the sample grid: most that training shows, some that only test has.
-
-    Of the former the most frequent come first, then those with a test picture. Equals are taken
-    evenly spaced: neighbours in the metadata are often alike.
-    """
-    shown, tested = (
-        np.bincount(own.caption_index[chosen], minlength=len(own.captions)).tolist()
-        for chosen in (trained, test)
-    )
-    every = range(len(own.captions))
-    new = _evenly([i for i in every if tested[i] and not shown[i]], MOST_NEW)
-    ranks = {i: (-shown[i], not tested[i]) for i in every if shown[i]}
-    last = sorted(ranks.values())[: MOST_PROMPTS - len(new)][-1:]
-    known = sorted((i for i in ranks if [ranks[i]] < last), key=ranks.__getitem__)
-    known += _evenly([i for i in ranks if [ranks[i]] == last], MOST_PROMPTS - len(new) - len(known))
-    return [own.captions[i] for i in known], [own.captions[i] for i in new]
-
-
-def _evenly(items: list[int], at_most: int) -> list[int]:
-    count = min(at_most, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def stop_if_any(problems: list[str], folder: Path) -> None:

@@ -36,7 +36,7 @@ class Known:
         words = split_words(prompt)
         if not self.has_all:
             return not self.words.issuperset(words)
-        return tuple(words) not in self._as_read
+        return bool(words) and tuple(words) not in self._as_read
 
     def labels(self, prompts: Sequence[str]) -> list[str]:
         """Returns prompts as they stand beside their pictures: new ones are marked."""
@@ -57,7 +57,7 @@ class Known:
         """Returns a line about a prompt that training never showed, or ""."""
         if not self.is_new(prompt):
             return ""
-        strangers = [word for word in split_words(prompt) if word not in self.words]
+        strangers = dict.fromkeys(w for w in split_words(prompt) if w not in self.words)
         why = f" (no caption has {', '.join(strangers)})" if strangers else ""
         nearest = ", ".join(f"'{caption}'" for caption in self.nearest(prompt))
         return f"never trained: '{one_line(prompt)}'{why}; nearest known captions: {nearest}"

@@ -91,9 +91,10 @@ class System:
         return Texts(embeds, encodings, mask), index
 
     def warnings(self, prompts: Sequence[str]) -> list[str]:
-        """Returns a line for each prompt that training never showed, its own prompts aside."""
-        asked = (prompt for prompt in dict.fromkeys(prompts) if prompt not in self.prompts)
-        return list(filter(None, map(self.known.warning, asked)))
+        """Returns a line for each prompt that training never showed, but for none of its own."""
+        asked = [each for each in dict.fromkeys(prompts) if each not in self.prompts]
+        readable = (each for each in asked if len(each) <= self.text_length)  # else an error
+        return list(filter(None, map(self.known.warning, readable)))
 
     @torch.inference_mode()
     def embed(self, pictures: Pictures) -> Tensor:
