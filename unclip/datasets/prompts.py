@@ -37,4 +37,4 @@ def default_prompts(
 
 def _evenly(items: list[int], at_most: int) -> list[int]:
     count = min(at_most, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
