@@ -23,7 +23,7 @@ SNEAKER, BOOT = "An image of a sneaker", "An image of an ankle boot"
 def main(models: Path, out: Path) -> None:
     """Writes grid.png, varied.png and edited.png."""
     unclip = UnCLIP.load(models)
-    print("knows words such as", ", ".join(sorted(unclip.system.words)[:12]))
+    print("knows captions such as", ", ".join(unclip.system.known.captions[:4]))
 
     prompts = [SNEAKER, BOOT]
     pictures = unclip.sample(prompts, num=6, seed=0).images  # (2, 6, 1, 32, 32) uint8

@@ -49,6 +49,7 @@ def load(layout: Layout, clip: ClipParams, data: DataParams) -> DatasetSource:
         Context(
             image_size=data.image_size,
             seed=data.seed,
+            val_fraction=data.val_fraction,
             text_length=clip.text_length,
             raw_dir=raw_data_dir(),
             root=layout.root,

@@ -37,7 +37,7 @@ def run(layout: Layout, sample: SampleParams) -> None:
 
     seeds = range(sample.seed, sample.seed + sample.num_per_prompt)
     rows = system.paint(data.prompts, seeds, settings)
-    image = grid(rows, data.prompts, data.real_pictures(data.prompts))
+    image = grid(rows, system.known.labels(data.prompts), data.real_pictures(data.prompts))
     save_png(image, layout.grid, note | {"seeds": " ".join(map(str, seeds))})
 
     image = paint_trajectory(system, data.prompts, sample.seed, settings)
@@ -58,7 +58,7 @@ def paint_trajectory(
     frames = [system.to_uint8(step.x_t) for step in chosen]
     frames.append(system.to_uint8(steps[-1].pred_x_start))
     timesteps = [*(step.t for step in chosen), 0]
-    return trajectory(np.stack(frames, axis=1), prompts, timesteps)
+    return trajectory(np.stack(frames, axis=1), system.known.labels(prompts), timesteps)
 
 
 def paint_judged(

@@ -33,7 +33,8 @@ MODEL_KEYS = (
 )
 EMBED_BATCH = 125  # pictures; changes speed and memory only
 READ_BATCH = 1000  # captions; likewise
-MOST_WORDS = 5000  # that the artifact lists, so that a prompt's unknown words can be reported
+MOST_WORDS = 5000  # that the artifact lists, so that prompts never trained can be told
+MOST_CAPTIONS = 4000  # likewise; of more it lists none
 FEW_CAPTIONS = 1000  # zero-shot accuracy compares each picture with every caption
 
 
@@ -42,7 +43,7 @@ def run(layout: Layout, clip: ClipParams) -> None:
     task = ClipTask.of(layout, clip, open_machine(clip.precision))
     data = task.data
     with trained(task, layout) as (fitted, log):
-        facts = {"dataset": data.name, "prompts": data.prompts, "words": trained_words(data)}
+        facts = {"dataset": data.name, "prompts": data.prompts} | trained_texts(data)
         artifact = task.save(layout, fitted.weights, facts)
         model = build(artifact, CLIP, layout.model("clip")).to(task.machine.device)
         task.embed_all(model, layout.embeddings)
@@ -52,13 +53,18 @@ def run(layout: Layout, clip: ClipParams) -> None:
         log.log_metrics(clip.train_steps, zero_shot)
 
 
-def trained_words(data: Prepared) -> list[str]:
-    """Returns the most frequent words of the training captions, at most MOST_WORDS, sorted."""
+def trained_texts(data: Prepared) -> dict[str, list[str]]:
+    """Returns the training captions, none if they are too many, and their most frequent words."""
     counts = data.split("train").caption_index.bincount(minlength=len(data.captions))
+    shown = [(data.captions[i], count) for i, count in enumerate(counts.tolist()) if count > 0]
     words: Counter[str] = Counter()
-    for caption, count in zip(data.captions, counts.tolist(), strict=True):
+    for caption, count in shown:
         words.update(dict.fromkeys(split_words(caption), count))
-    return sorted(word for word, count in words.most_common(MOST_WORDS) if count > 0)
+    captions = [caption for caption, _ in shown] if len(shown) <= MOST_CAPTIONS else []
+    return {
+        "captions": captions,
+        "words": sorted(word for word, _ in words.most_common(MOST_WORDS)),
+    }
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from unclip.pictures.png import as_image
 
 REPO = Path(__file__).resolve().parent.parent
 PAINT = ["--num", "2", "--seed", "7", "--steps", "3"]
+KNOWN = "a large red circle"
 
 
 def pictures(folder):
@@ -82,7 +83,7 @@ def test_an_option_that_makes_no_sense_is_named(run, arguments, named):
 )
 def test_a_value_that_params_would_refuse_is_one_line(refuse, trained, tmp_path, arguments, line):
     where = ["--from", trained.layout.root, "--out", tmp_path]
-    assert refuse("sample", "a", *arguments, *where).startswith(line)
+    assert refuse("sample", KNOWN, *arguments, *where).startswith(line)
 
 
 def test_an_unknown_command_is_named(run):
@@ -145,13 +146,13 @@ def unpainted(monkeypatch):
 
 def test_a_file_where_the_folder_should_be_is_named(refuse, trained, tmp_path, unpainted):
     (tmp_path / "out").write_text("")
-    line = refuse("sample", "a", "--from", trained.layout.root, "--out", tmp_path / "out")
+    line = refuse("sample", KNOWN, "--from", trained.layout.root, "--out", tmp_path / "out")
     assert line.startswith(f"--out {tmp_path / 'out'}: ")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no such folder here")
 def test_a_folder_that_nobody_can_write_in_is_named(refuse, trained, unpainted):
-    line = refuse("sample", "a", "--from", trained.layout.root, "--out", "/proc")
+    line = refuse("sample", KNOWN, "--from", trained.layout.root, "--out", "/proc")
     assert line.startswith("--out /proc: ")
 
 
@@ -161,7 +162,7 @@ def test_a_disk_that_is_full_is_named(refuse, trained, tmp_path, monkeypatch, un
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda **_: Full())
-    line = refuse("sample", "a", "--from", trained.layout.root, "--out", tmp_path)
+    line = refuse("sample", KNOWN, "--from", trained.layout.root, "--out", tmp_path)
     assert line.startswith(f"--out {tmp_path}: ")
     assert os.strerror(errno.ENOSPC) in line
     assert pictures(tmp_path) == []
@@ -228,13 +229,18 @@ def test_a_prompt_that_can_not_be_read_is_one_line(refuse, trained, tmp_path, pr
 # Warnings
 
 
-def test_words_that_were_never_trained_are_named_beside_some_that_were(run, trained, tmp_path):
+@pytest.mark.parametrize("prompt", ["a large red hat", "red large circle"])
+def test_a_prompt_never_trained_is_named_beside_the_nearest_that_were(
+    run, trained, tmp_path, prompt
+):
     arguments = ["--from", trained.layout.root, "--out", tmp_path, *PAINT]
-    status, _, err = run("sample", "a large red hat", *arguments)
+    status, _, err = run("sample", prompt, *arguments)
     assert status == 0
-    (warning,) = [line for line in err.splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: hat: ")
-    assert "circle" in warning
+    (warning,) = [line for line in err.splitlines() if "never trained" in line]
+    assert warning.startswith(f"warning: never trained: '{prompt}'")
+    assert ("no caption has hat" in warning) == ("hat" in prompt)
+    assert warning.count("'") == 8, "the prompt and three captions"
+    assert "nearest known captions: 'a large red " in warning
 
 
 def test_known_words_bring_no_warning(run, trained, tmp_path):

@@ -339,6 +339,17 @@ def test_of_different_data_sets_each_paints_its_own_prompts_unless_some_are_chos
     assert [cell is None for row in chosen.painted for cell in row] == [False, False]
 
 
+def test_only_prompts_of_the_user_bring_a_warning(paint, capsys):
+    from systems import random_system
+
+    ours = replace(random_system(), prompts=["a hat"])
+    experiments = [of_sample("a"), of_sample("b")]
+    paint([ours, ours], experiments)
+    assert "never trained" not in capsys.readouterr().err
+    paint([ours, ours], experiments, ["a red hat"])
+    assert "never trained: 'a red hat'" in capsys.readouterr().err
+
+
 def test_two_revisions_become_a_page_that_says_how(run, monkeypatch, tmp_path, trained):
     """The workspace twice, once by a name that DVC would know."""
     from unclip.commands import compare

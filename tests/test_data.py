@@ -344,9 +344,12 @@ def test_real_pictures_are_the_first_test_picture_of_each_caption(prepared):
     assert prepared.real_pictures(["one", "a stranger"]) is None
 
 
-def test_there_are_no_real_pictures_of_a_caption_that_no_test_picture_has(tmp_path):
+def test_a_real_picture_of_a_caption_that_no_test_picture_has_is_a_training_picture(tmp_path):
     prepared = write(tmp_path / "p", make_source(test=numbered_split(2, 3, 2)))
-    assert prepared.real_pictures(["zero", "zwei é"]) is None
+    test, train = prepared.split("test"), prepared.split("train")
+    row = train.caption_index.tolist().index(prepared.captions.index("zwei é"))
+    rows = prepared.real_pictures(["zero", "zwei é"])
+    assert np.array_equal(rows, [test.images[0], train.images[row]])
 
 
 # Faults

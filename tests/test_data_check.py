@@ -67,6 +67,13 @@ def test_a_sound_folder_is_counted_and_described(check, tmp_path):
     assert said(out, "verdict") == ["all is well"]
 
 
+def test_prompts_that_are_never_trained_are_marked(check, tmp_path):
+    folder = make_folder(tmp_path / "own", 220, text=[f"number {i}" for i in range(220)])
+    (prompts,) = said(check(folder)[1], "prompts")
+    marked = [prompt.endswith("(never trained)") for prompt in prompts.split(", ")]
+    assert marked == [False] * 6 + [True] * 2
+
+
 def test_duplicates_are_named_and_are_no_mistake(check, tmp_path):
     folder = make_folder(tmp_path / "own", 220)
     (folder / "007.png").write_bytes((folder / "003.png").read_bytes())

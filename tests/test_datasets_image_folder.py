@@ -17,6 +17,7 @@ from unclip.datasets.attributes import MOST_VALUES, MOST_WORDS
 from unclip.datasets.base import DatasetSource
 from unclip.datasets.image_folder import ImageFolder
 from unclip.datasets.own_folder import SHOWN, OwnFolder, read_folder
+from unclip.datasets.prompts import default_prompts
 from unclip.datasets.writer import write_prepared
 
 SIDE = 10
@@ -315,10 +316,30 @@ def test_the_prompts_are_the_most_frequent_captions(tmp_path):
     assert load(make_folder(tmp_path / "own", 100, text=captions)).prompts[:2] == ["a a", "b b"]
 
 
-def test_of_captions_equally_frequent_those_with_a_test_picture_come_first(tmp_path):
-    source = load(make_folder(tmp_path / "own", 60, text=[f"picture {i}" for i in range(60)]))
-    tested = [source.captions[i] for i in source.test.caption_index]
-    assert source.prompts == sorted(tested, key=source.captions.index)[:8]
+def test_with_a_caption_for_each_picture_the_prompts_are_spread_and_two_were_never_trained(
+    tmp_path,
+):
+    kinds = [f"kind {i // 40} number {i}" for i in range(240)]
+    source = load(make_folder(tmp_path / "own", 240, text=kinds), test_fraction=0.1)
+    arguments = {"name": "own", "image_size": SIDE, "val_fraction": 0.1, "seed": 0}
+    write_prepared(tmp_path / "prepared", source, **arguments)
+    data = Prepared(tmp_path / "prepared")
+    shown, tested = (
+        {data.captions[i] for i in data.split(name).caption_index.tolist()}
+        for name in ("train", "test")
+    )
+    assert set(data.prompts[:6]) <= shown
+    assert set(data.prompts[6:]) <= tested - shown
+    assert {prompt.split()[1] for prompt in data.prompts[:6]} == set("012345")
+    assert len(set(data.prompts)) == 8
+
+
+def test_of_captions_equally_frequent_those_with_a_test_picture_come_first():
+    captions = [f"caption {i}" for i in range(30)]
+    trained = np.repeat(np.arange(30), 3)
+    known, new = default_prompts(captions, trained, np.array([3, 9, 27, 27]))
+    assert known[:3] == ["caption 3", "caption 9", "caption 27"]
+    assert (len(set(known)), new) == (8, [])
 
 
 # What is refused; tests/test_faults_own_pictures.py has more

@@ -314,6 +314,15 @@ def test_nothing_but_the_page_is_handed_out(port, path):
     assert request(port, "GET", path)[0] in (404, 405)
 
 
+def test_the_page_is_told_of_prompts_that_training_never_showed(port):
+    status, _, body = request(port, "GET", "/warning?prompt=a+red+hat")
+    assert status == 200
+    assert "'a red circle'" in json.loads(body)["warning"]
+    for prompt in ("a+red+circle", "%20", ""):
+        body = request(port, "GET", f"/warning?prompt={prompt}")[2]
+        assert json.loads(body) == {"warning": ""}
+
+
 def test_an_unknown_verb_is_no_verb(port):
     assert request(port, "POST", "/ask/facts", {})[0] == 404
 
@@ -568,7 +577,7 @@ def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(browser,
         page.goto(address)
         page.locator("#prompts button").first.wait_for()
         page.fill("#prompt", "An image of a sneaker")
-        assert page.locator("#strangers").is_hidden()
+        assert page.locator("#warning").is_hidden()
         first = paint("paint", 1)
         assert (len(first), len(set(first))) == (8, 8)
         page.fill("#seed", "77")
@@ -587,7 +596,8 @@ def test_in_a_browser_a_prompt_gives_a_picture_and_another_seed_another(browser,
         assert moments[-1] != moments[0]
 
         page.fill("#prompt", "An image of a hat")
-        assert "hat" in page.locator("#strangers").inner_text()
+        page.locator("#warning:not([hidden])").wait_for()
+        assert "An image of a bag" in page.locator("#warning").inner_text()
         page.fill("#prompt", " ")
         page.click("#go")
         page.locator("#error:not([hidden])").wait_for()

@@ -285,6 +285,25 @@ def test_it_is_loaded_from_an_earlier_revision(trained, tmp_path, monkeypatch):
         UnCLIP.from_revision("HEAD")
 
 
+# Prompts that training never showed
+
+
+@pytest.mark.parametrize(
+    "paint",
+    [
+        lambda prompt: UNCLIP.sample([PROMPTS[0], prompt], num=1, **FAST),
+        lambda prompt: UNCLIP.trajectory(prompt, steps=2, prior_steps=2),
+        lambda prompt: UNCLIP.interpolate(PICTURE, prompt, 2, **FAST),
+        lambda prompt: UNCLIP.edit(PICTURE, PROMPTS[0], prompt, 2, **FAST),
+    ],
+    ids=["sample", "trajectory", "interpolate", "edit"],
+)
+def test_the_caller_is_warned_of_a_prompt_that_training_never_showed(paint):
+    with pytest.warns(UserWarning, match=r"'a red hat'.*'a red circle'") as caught:
+        paint("a red hat")
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 # What is shown to readers
 
 
@@ -296,7 +315,7 @@ def test_the_example_paints_three_sheets(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("knows words such as a, an, ")
+    assert done.stdout.startswith("knows captions such as An image of ")
     for name in ("grid", "varied", "edited"):
         with Image.open(tmp_path / "samples" / "example" / f"{name}.png") as sheet:
             assert min(sheet.size) > 150

@@ -168,6 +168,12 @@ def test_a_picture_carries_what_paints_it_again(service, tmp_path):
     assert np.array_equal(repaint(service.unclip.system, text)[0], pixels(answers[3]))
 
 
+def test_pictures_of_a_prompt_never_trained_come_with_the_nearest_captions(service):
+    known, new = service.answer([PROMPT, "An image of a bat"], {"steps": 1})
+    assert "warning" not in known
+    assert "'An image of a bag'" in new["warning"]
+
+
 @pytest.mark.parametrize(
     ("prompts", "settings", "line"),
     [

@@ -471,8 +471,9 @@ def test_the_words_of_training_captions_are_known_and_no_others(trained):
     facts = json.loads((trained.layout.model("clip") / "model.json").read_text())["facts"]
     data = Prepared(trained.layout.prepared)
     shown = np.load(trained.layout.prepared / "train" / "caption_index.npy")
-    expected = {word for i in set(shown.tolist()) for word in data.captions[i].split()}
-    assert facts["words"] == sorted(expected)
+    captions = [data.captions[i] for i in sorted(set(shown.tolist()))]
+    assert facts["captions"] == captions
+    assert facts["words"] == sorted({word for caption in captions for word in caption.split()})
 
 
 def test_zero_shot_accuracy_equals_a_naive_loop(trained):

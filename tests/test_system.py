@@ -288,8 +288,31 @@ def test_a_prompt_that_can_not_be_read_is_named(prompt, message):
         SYSTEM.paint(["a red circle", prompt], [0], SETTINGS)
 
 
-def test_words_that_training_never_showed_are_told():
-    assert SYSTEM.unknown_words("A red, BLUE circle!") == ["blue"]
+def test_networks_of_before_that_know_only_words_tell_of_unknown_ones():
+    (line,) = SYSTEM.warnings(["A red, BLUE circle!", "a circle red", *SYSTEM.prompts])
+    assert "no caption has blue)" in line
+    assert "'a red circle'" in line
+
+
+def test_captions_that_training_never_showed_are_told_with_the_nearest(described):
+    models, change_description = described
+    hearts = [f"{colour} heart" for colour in ("blue", "green")]
+    captions = ["red flag", *hearts, "yellow face", "ship"]
+    change_description("clip", "facts", "captions", captions)
+    change_description(
+        "clip",
+        "facts",
+        "words",
+        ["red", "flag", "blue", "green", "heart", "yellow", "face", "ship"],
+    )
+    system = load_system(models)
+    assert system.warnings([*captions, "Blue  HEART.", *system.prompts, "too long " * 9]) == []
+    (line,) = system.warnings(["yellow heart"] * 2)
+    assert line.startswith("never trained: 'yellow heart'; ")
+    assert "flag" not in line
+    assert "ship" not in line
+    assert set(system.known.nearest("blue hart")[:2]) >= {"blue heart"}
+    assert system.known.labels(["ship", "heart ship"]) == ["ship", "heart ship (never trained)"]
 
 
 # The system as a whole

@@ -12,6 +12,7 @@ The device comes from the machine's settings (UNCLIP_DEVICE).
 """
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,8 +58,8 @@ class UnCLIP:
     """CLIP, prior and decoder, ready to paint.
 
     Every verb returns uint8 pictures with the notes that paint them again, and raises UserError if
-    a prompt or picture cannot be read, or an option is unknown or out of bounds. Verbs share these
-    arguments:
+    a prompt or picture cannot be read, or an option is unknown or out of bounds. A prompt that
+    training never showed gets a UserWarning with the nearest captions. Verbs share these arguments:
 
     - picture: a file, which is brought to the system's size and channels, or an array (C, H, W).
     - num: how many pictures; the seeds count up from `seed`.
@@ -115,6 +116,7 @@ class UnCLIP:
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         params, settings = self._params({"seed": seed} | options)
         seeds = range(params.seed, params.seed + _count(num, params))
+        self._warn(prompts)
         images = self.system.paint(prompts, seeds, settings, progress)
         call = call_note(self.system, prompts, seeds, settings) | {"command": "sample"}
         return Painted(images, picture_notes(call, prompts, seeds), call)
@@ -163,6 +165,7 @@ class UnCLIP:
         """
         require_fit((start, end), noise, invert)
         params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
+        self._warn([str(each) for each in (start, end) if is_prompt(each)])
         first, last = (self._end(each, params.seed, settings, invert) for each in (start, end))
         slerp_noise = invert if noise is None else noise == "slerp"
         if slerp_noise and not invert:
@@ -192,6 +195,7 @@ class UnCLIP:
         """
         params, settings = self._params(ddim_options({"seed": seed} | options, invert=invert))
         latent = self._latent(picture, params.seed, settings, invert)
+        self._warn([caption, wanted])
         latents = edited(self.system, latent, caption, wanted, strength, frames, settings)
         label = f"{one_line(caption)} → {one_line(wanted)}"
         descriptions = [f"{label}, {strength * share:.2f} of the way" for share in shares(frames)]
@@ -209,6 +213,7 @@ class UnCLIP:
         """Returns how pictures of R prompts come out of the same noise, in `steps` steps."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         params, settings = self._params({"seed": seed, "steps": steps} | options)
+        self._warn(prompts)
         rows, latents = [], []
         timesteps: list[int] = []
         for prompt in prompts:
@@ -236,6 +241,11 @@ class UnCLIP:
         if is_prompt(end):
             return latent_of_prompt(self.system, str(end), seed, settings)
         return self._latent(end, seed, settings, invert)
+
+    def _warn(self, prompts: Sequence[str]) -> None:
+        """Warns the caller of a verb of prompts that training never showed."""
+        for line in self.system.warnings(prompts):
+            warnings.warn(line, stacklevel=3)
 
     def _paint(
         self,

@@ -6,6 +6,7 @@ torch takes seconds to import, so every check that does not need it comes first.
 import itertools
 import re
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from unclip.api import UnCLIP
     from unclip.painting.system import System
 
-SHOWN_WORDS = 12  # of those that a model knows, in a warning
 LONGEST_NAME = 40  # characters of a prompt in a file name, which may hold 255 bytes
 
 
@@ -36,6 +36,7 @@ def open_unclip(rev: str | None, source: Path | None) -> "UnCLIP":
         require_trained(source)
     from unclip.api import UnCLIP
 
+    warnings.filterwarnings("ignore", message="never trained")  # commands and the page say it
     return UnCLIP.load(source or Path()) if rev is None else UnCLIP.from_revision(rev)
 
 
@@ -84,7 +85,7 @@ def slugs(prompts: Sequence[str]) -> list[str]:
 
 
 def check_prompts(prompts: Sequence[str], system: "System") -> None:
-    """Checks prompts, and warns of words that no training caption has.
+    """Checks prompts, and warns of those that training never showed.
 
     Raises:
         UserError: a prompt cannot be read.
@@ -92,12 +93,5 @@ def check_prompts(prompts: Sequence[str], system: "System") -> None:
     from unclip.data.tokenizer import tokenize
 
     tokenize(prompts, system.text_length)  # what cannot be read cannot be printed either
-    known = ", ".join(sorted(system.words)[:SHOWN_WORDS])
-    more = ", …" if len(system.words) > SHOWN_WORDS else ""
-    for prompt in prompts:
-        if strangers := ", ".join(system.unknown_words(prompt)):
-            typer.echo(
-                f"warning: {strangers}: never seen in training, so expect anything; "
-                f"words that were: {known}{more}",
-                err=True,
-            )
+    for line in system.warnings(prompts):
+        typer.echo(f"warning: {line}", err=True)

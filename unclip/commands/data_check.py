@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from unclip.datasets.own_folder import OwnFolder
+    from unclip.datasets.own_folder import Chosen, OwnFolder
 
 SHOWN = 8  # names in a line
 SHOWN_DUPLICATES = 20
@@ -30,12 +30,10 @@ def check(
 
     Example: `python cli.py data check data/own`
     """
-    from unclip.config.errors import UserError
     from unclip.config.layout import Layout
     from unclip.config.settings import REPOSITORY
     from unclip.config.strict import one_line
-    from unclip.datasets.own_folder import choose_test, default_prompts, read_folder
-    from unclip.datasets.writer import num_validation
+    from unclip.datasets.own_folder import choose_test, choose_trained, read_folder
     from unclip.params.loading import load_params
 
     params = load_params(Layout(REPOSITORY).params)
@@ -44,20 +42,17 @@ def check(
     own = read_folder(folder, params.clip.text_length, problems)
     all_read = not problems
     test = choose_test(own, own_pictures.test_fraction, data.seed, problems)
-    num_test = int(test.sum())
+    trained = ~test
+    if all_read:
+        trained = choose_trained(test, data.val_fraction, data.seed, problems)
     lines = [
         ("metadata", own.metadata.name),
-        ("pictures", f"{len(own.names)}, of which {num_test} are for the test"),
-        *_describe_captions(own, default_prompts(own, test)),
+        ("pictures", f"{len(own.names)}, of which {test.sum()} are for the test"),
+        *_describe_captions(own, trained, test),
         *_describe_pictures(own, data.image_size, problems),
         *_name_left_out(own),
         *(("note", note) for note in own.notes),
     ]
-    if all_read:
-        try:
-            num_validation(len(test) - num_test, data.val_fraction)
-        except UserError as error:
-            problems.append(str(error))
     verdict = "all is well"
     if problems:
         found = (
@@ -77,15 +72,20 @@ def check(
         raise typer.Exit(1)
 
 
-def _describe_captions(own: "OwnFolder", prompts: list[str]) -> Lines:
+def _describe_captions(own: "OwnFolder", trained: "Chosen", test: "Chosen") -> Lines:
     """Yields what the captions and the other columns of the metadata hold."""
+    from unclip.datasets.prompts import default_prompts
+    from unclip.painting.known import NEVER_TRAINED
+
+    index = own.caption_index
+    known, new = default_prompts(own.captions, index[trained], index[test])
     longest = max((len(caption.encode(errors="replace")) for caption in own.captions), default=0)
     number = len(own.captions)
     yield "captions", f"{number} distinct, the longest of {longest} bytes" if number else "none"
     attributes = zip(own.attributes.names, own.attributes.values, strict=True)
     found = [f"{name} ({len(values)} values)" for name, values in attributes]
     yield "attributes", ", ".join(found) or "none"
-    if prompts:
+    if prompts := known + [f"{caption} {NEVER_TRAINED}" for caption in new]:
         yield "prompts", ", ".join(prompts)
 
 

@@ -45,7 +45,8 @@ def sample(
     real = _real_pictures(source, prompts, painted.images.shape[2:]) if rev is None else None
     named = slugs(prompts)
     names = [f"{named[i // num]}_seed{note['seed']}" for i, note in enumerate(painted.notes)]
-    save_all(painted, names, grid(painted.images, prompts, real), out / "grid.png")
+    labels = unclip.system.known.labels(prompts)
+    save_all(painted, names, grid(painted.images, labels, real), out / "grid.png")
 
 
 def _real_pictures(

@@ -41,13 +41,14 @@ def trajectory(
     chosen = {"guidance": guidance, "prior_guidance": prior_guidance, "sampler": sampler}
     with painting(out, len(prompts)) as progress:
         way = unclip.trajectory(prompts, seed, steps, progress=progress, **chosen)
+    labels = unclip.system.known.labels(prompts)
     shown = evenly(len(way.timesteps), MOST_FRAMES)
     headings = [f"t = {way.timesteps[i]}" for i in shown]
-    frames = sheets.film(way.moments[:, shown].swapaxes(0, 1), prompts, headings)
+    frames = sheets.film(way.moments[:, shown].swapaxes(0, 1), labels, headings)
     durations = [FRAME_TIME] * (len(frames) - 1) + [2 * END_TIME]
     save_gif(frames, out / "trajectory.gif", durations)
     shown = evenly(len(way.timesteps), MOST_MOMENTS)
-    sheet = sheets.trajectory(way.moments[:, shown], prompts, [way.timesteps[i] for i in shown])
+    sheet = sheets.trajectory(way.moments[:, shown], labels, [way.timesteps[i] for i in shown])
     named = zip(slugs(prompts), way.painted.notes, strict=True)
     names = [f"trajectory_{slug}_seed{note['seed']}" for slug, note in named]
     save_all(way.painted, names, sheet, out / "trajectory.png")

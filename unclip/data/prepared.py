@@ -172,11 +172,16 @@ class Prepared(Strict):
         return PreparedSplit(images, torch.from_numpy(captions), torch.from_numpy(attributes))
 
     def real_pictures(self, captions: Sequence[str]) -> npt.NDArray[np.uint8] | None:
-        """Returns the first test picture of each caption, (R, C, H, W); None if one has none."""
-        test = self.split("test")
-        shown = test.caption_index.tolist()
-        try:
-            rows = [shown.index(self.captions.index(caption)) for caption in captions]
-        except ValueError:  # an unknown caption, or one without a test picture
+        """Returns the first test picture of each caption, (R, C, H, W); None if one has no picture.
+
+        Where no test picture has a caption, it is the first of training, or else of validation.
+        """
+        place = {caption: index for index, caption in enumerate(self.captions)}
+        found: dict[str, Tensor] = {}
+        for split in map(self.split, ("val", "train", "test")):
+            for caption in captions:
+                rows = (split.caption_index == place.get(caption, -1)).nonzero()[:1, 0]
+                found |= {caption: split.gather(rows)} if len(rows) else {}
+        if not found.keys() >= set(captions):
             return None
-        return test.gather(rows).numpy()
+        return torch.cat([found[caption] for caption in captions]).numpy()

@@ -106,6 +106,7 @@ class Context:
     Attributes:
         image_size: height and width of its pictures.
         seed: the only source of its randomness.
+        val_fraction: share of the training pictures that becomes the validation split.
         text_length: the most tokens of a caption, including start and end.
         raw_dir: the machine's folder of downloads.
         root: the workspace, to which folders in params.yaml are relative.
@@ -113,6 +114,7 @@ class Context:
 
     image_size: int
     seed: int
+    val_fraction: float
     text_length: int
     raw_dir: Path
     root: Path

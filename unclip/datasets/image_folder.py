@@ -51,15 +51,20 @@ class ImageFolder(Dataset):
         """
         from unclip.datasets.own_folder import (
             choose_test,
-            default_prompts,
+            choose_trained,
             read_folder,
             stop_if_any,
         )
+        from unclip.datasets.prompts import default_prompts
 
         problems: list[str] = []
         own = read_folder(context.root / self.folder, context.text_length, problems)
         test = choose_test(own, self.test_fraction, context.seed, problems)
+        if not problems:
+            trained = choose_trained(test, context.val_fraction, context.seed, problems)
         stop_if_any(problems, own.folder)
+        index = own.caption_index
+        known, new = default_prompts(own.captions, index[trained], index[test])
         for note in own.notes:
             print(f"{own.metadata}: {note}", file=sys.stderr)
         return DatasetSource(
@@ -68,7 +73,7 @@ class ImageFolder(Dataset):
             attribute_values=own.attributes.values,
             caption_attributes=own.attributes.of_captions,
             held_out_captions=[],
-            prompts=default_prompts(own, test),
+            prompts=known + new,
             allow_flip=self.allow_flip,
             train=own.split(~test, context.image_size, context.seed),
             test=own.split(test, context.image_size, context.seed),

@@ -22,11 +22,11 @@ from unclip.data.tokenizer import tokenize
 from unclip.datasets.attributes import Attributes, attributes_of
 from unclip.datasets.base import Split
 from unclip.datasets.metadata import find_metadata, read_entries
+from unclip.datasets.writer import choose_validation
 from unclip.pictures.files import read_picture
 
 CHANNELS = 3  # grey pictures are read as RGB
 FEWEST_TEST = 20  # pictures: evaluation compares one half with the neighbours in the other
-MOST_PROMPTS = 8  # rows of the sample grid
 SHOWN = 20  # problems in an error
 FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # allowed by MLflow in the name of a metric
 Chosen = npt.NDArray[np.bool_]
@@ -64,8 +64,7 @@ class OwnFolder:
         Metadata are often sorted, but the first pictures of a split, and the batches in which CLIP
         is validated, should be representative.
         """
-        draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
-        rows = draws.permutation(chosen.nonzero()[0])
+        rows = _shuffled(chosen, seed)
         return Split(
             PictureFiles(self.folder, [self.names[row] for row in rows], image_size),
             self.caption_index[rows],
@@ -245,15 +244,27 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
     return chosen
 
 
-def default_prompts(own: OwnFolder, test: Chosen) -> list[str]:
-    """Returns the most frequent captions, preferring those with a test picture.
+def choose_trained(test: Chosen, val_fraction: float, seed: int, problems: list[str]) -> Chosen:
+    """Returns which pictures are for neither test nor validation, (N,) bool.
 
-    The sample grid shows that picture next to the painted ones.
+    Args:
+        test: (N,) bool, the test pictures.
+        val_fraction: share of the others for validation.
+        seed: the seed of the data set.
+        problems: receives a line if validation would have none or all of them.
     """
-    counts = np.bincount(own.caption_index, minlength=len(own.captions))
-    tested = np.bincount(own.caption_index[test], minlength=len(own.captions)) > 0
-    order = sorted(range(len(own.captions)), key=lambda i: (-counts[i], not tested[i], i))
-    return [own.captions[i] for i in order[:MOST_PROMPTS]]
+    rows, trained = _shuffled(~test, seed), ~test
+    try:
+        trained[rows[choose_validation(len(rows), val_fraction, seed)]] = False
+    except UserError as error:
+        problems.append(str(error))
+    return trained
+
+
+def _shuffled(chosen: Chosen, seed: int) -> npt.NDArray[np.int64]:
+    """Returns the chosen rows in the order of their split."""
+    draws = np.random.default_rng(derive_seed(seed, "order of pictures"))
+    return draws.permutation(chosen.nonzero()[0])
 
 
 def stop_if_any(problems: list[str], folder: Path) -> None:

@@ -55,7 +55,7 @@ def write_prepared(
     """
     num_pictures, channels, *size = source.train.images.shape
     assert size == [image_size, image_size], f"{name} draws {size}, not {image_size}"
-    chosen = _choose_validation(num_pictures, val_fraction, seed)
+    chosen = choose_validation(num_pictures, val_fraction, seed)
     with replaced(folder) as temporary:
         members = {"train": ~chosen, "val": chosen}
         histogram = _write_splits(temporary, source.train, members, advance)["train"]
@@ -115,8 +115,8 @@ def num_validation(num_pictures: int, val_fraction: float) -> int:
     return num_val
 
 
-def _choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
-    """Returns which training pictures are for validation, (N,) bool."""
+def choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
+    """Returns which training pictures are for validation, (N,) bool; raises as `num_validation`."""
     num_val = num_validation(num_pictures, val_fraction)
     draw = generator(seed, "validation split")
     order = torch.randperm(num_pictures, generator=draw, dtype=torch.int32)

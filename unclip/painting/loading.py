@@ -13,6 +13,7 @@ from unclip.diffusion.process import Diffusion
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
+from unclip.painting.known import Known
 from unclip.painting.system import System
 
 
@@ -54,7 +55,8 @@ def make_system(
             embed_std = torch.tensor(prior.facts["embed_std"], device=device)
     clip_network = build(clip, CLIP, models / "clip").to(device)
     with reading(models / "clip", "train_clip"):
-        prompts, words = clip.facts["prompts"], frozenset(clip.facts["words"])
+        prompts, captions = clip.facts["prompts"], clip.facts.get("captions")
+        known = Known(captions or prompts, frozenset(clip.facts["words"]), bool(captions))
     unet = build(decoder, UNet, models / "decoder").to(device)
     with reading(models / "decoder", "train_decoder"):
         size = decoder.config["image_size"]
@@ -70,7 +72,7 @@ def make_system(
             picture_shape=(decoder.config["in_channels"], size, size),
             text_length=clip.config["text_length"],
             prompts=prompts,
-            words=words,
+            known=known,
             hashes=hashes,
             device=device,
         )

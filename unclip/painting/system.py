@@ -13,7 +13,6 @@ from torch import Tensor
 from unclip.core.device import autocast
 from unclip.core.seeding import generator
 from unclip.data.prepared import Normalisation
-from unclip.data.text import split_words
 from unclip.data.tokenizer import END, START, tokenize, trim_padding
 from unclip.diffusion.process import Diffusion
 from unclip.diffusion.reverse import final, inverse_diffusion, reverse_diffusion
@@ -21,6 +20,7 @@ from unclip.diffusion.samplers import Step
 from unclip.models.clip import CLIP
 from unclip.models.prior import Prior
 from unclip.models.unet import UNet
+from unclip.painting.known import Known
 from unclip.painting.settings import Latent, Settings, require_steps
 
 Pictures = npt.NDArray[np.uint8]
@@ -54,7 +54,7 @@ class System:
         picture_shape: (C, H, W).
         text_length: the longest prompt in bytes, start and end included.
         prompts: the default prompts of the training data.
-        words: the words of the training captions.
+        known: what training showed.
         hashes: the SHA-256 of each network's weights, by kind.
         device: of the networks: "cpu", "cuda" or "mps".
     """
@@ -70,7 +70,7 @@ class System:
     picture_shape: tuple[int, int, int]
     text_length: int
     prompts: list[str]
-    words: frozenset[str]
+    known: Known
     hashes: dict[str, str]
     device: str
 
@@ -90,9 +90,11 @@ class System:
         index = torch.tensor([place[prompt] for prompt in prompts], device=self.device)
         return Texts(embeds, encodings, mask), index
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Returns the words of a prompt that no training caption has."""
-        return [word for word in split_words(prompt) if word not in self.words]
+    def warnings(self, prompts: Sequence[str]) -> list[str]:
+        """Returns a line for each prompt that training never showed, but for none of its own."""
+        asked = [each for each in dict.fromkeys(prompts) if each not in self.prompts]
+        readable = (each for each in asked if len(each) <= self.text_length)  # else an error
+        return list(filter(None, map(self.known.warning, readable)))
 
     @torch.inference_mode()
     def embed(self, pictures: Pictures) -> Tensor:

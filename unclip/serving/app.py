@@ -52,6 +52,10 @@ def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
     async def tell_facts(request: Request) -> Response:
         return JSONResponse(facts)
 
+    async def warn(request: Request) -> Response:
+        prompt = request.query_params.get("prompt", "")
+        return JSONResponse({"warning": await run_in_threadpool(requests.warning, prompt)})
+
     async def answer(request: Request) -> Response:
         verb = verbs.get(request.path_params["verb"])
         if verb is None:
@@ -66,6 +70,7 @@ def make_app(requests: PageRequests, notice: str, host: str) -> Starlette:
         routes=[
             Route("/", page),
             Route("/facts", tell_facts),
+            Route("/warning", warn),
             Route("/ask/{verb}", answer, methods=["POST"]),
             Route("/{name}", page),
         ],

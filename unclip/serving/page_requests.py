@@ -95,7 +95,6 @@ class PageRequests:
         system, sample = self.unclip.system, self.unclip.defaults.sample
         return {
             "prompts": system.prompts,
-            "words": sorted(system.words),
             "checkpoints": system.hashes,
             "most_pictures": MOST_PICTURES,
             "most_steps": min(MOST_STEPS, system.decoder_diffusion.num_timesteps),
@@ -105,6 +104,10 @@ class PageRequests:
             "guidance": sample.guidance,
             "steps": sample.steps,
         }
+
+    def warning(self, prompt: str) -> str:
+        """Returns a line about a prompt that training never showed, or ""."""
+        return "".join(self.unclip.system.warnings([prompt]))
 
     def paint(self, raw: Any) -> Shown:
         """Returns the pictures of a `Paint`."""

@@ -38,7 +38,8 @@ class Service:
     def answer(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Returns a dict for each picture, those of the first prompt first.
 
-        It has `prompt`, `seed` and `png`: the picture in its own size, with its note, in base64.
+        It has `prompt`, `seed` and `png`: the picture in its own size, with its note, in base64;
+        and `warning`, if training never showed the prompt.
 
         Args:
             prompts: what to paint.
@@ -62,8 +63,10 @@ class Service:
         # Concurrent requests are as fast one after another, in the memory of one.
         with self._painting:
             painted = self.unclip.sample(prompts, num, seed, **given)
+        told = {p: {"warning": line} for p in prompts for line in self.unclip.system.warnings([p])}
         return [
             {"prompt": note["prompt"], "seed": int(note["seed"]), "png": as_base64(picture, note)}
+            | told.get(note["prompt"], {})
             for picture, note in painted
         ]
 

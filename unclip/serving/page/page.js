@@ -6,7 +6,6 @@ const copyOf = (id) => find(`#${id}`).content.cloneNode(true);
 const form = find("#controls");
 const MOST_SHEETS = 30;
 const GO = { paint: "Paint", vary: "Paint variations", interpolate: "Paint the way", trajectory: "Paint" };
-let words = new Set();
 
 // A place for a picture (base64), and where it allows one, for a prompt.
 class Slot {
@@ -86,13 +85,13 @@ function showNumbers() {
   for (const output of findAll("output")) output.value = find(`#${output.htmlFor}`).value;
 }
 
-// As the command line: which words no training caption had.
-function showStrangers() {
-  const said = find("#prompt").value.toLowerCase().split(/\s+/);
-  const bare = said.map((word) => word.replace(/^[.,;:!?"'()[\]]+|[.,;:!?"'()[\]]+$/g, ""));
-  const strangers = [...new Set(bare.filter((word) => word && !words.has(word)))];
-  find("#strangers").hidden = strangers.length === 0;
-  find("#strangers").textContent = `Never seen in training: ${strangers.join(", ")}. Expect anything.`;
+// As the command line: what training never showed, and the nearest captions.
+async function showWarning() {
+  const prompt = find("#prompt").value;
+  const { warning } = await (await fetch(`warning?${new URLSearchParams({ prompt })}`)).json();
+  if (prompt !== find("#prompt").value) return; // an answer to what stood there before
+  find("#warning").hidden = !warning;
+  find("#warning").textContent = warning;
 }
 
 function number(id) {
@@ -209,7 +208,6 @@ async function submit(event) {
 
 async function start() {
   const facts = await (await fetch("facts")).json();
-  words = new Set(facts.words);
   find("#notice").textContent = facts.notice;
   find("#num").max = facts.most_pictures;
   for (const id of ["seed", "guidance", "steps"]) {
@@ -225,7 +223,7 @@ async function start() {
     chip.textContent = prompt;
     chip.addEventListener("click", () => {
       find("#prompt").value = prompt;
-      showStrangers();
+      showWarning();
     });
     find("#prompts").append(chip);
   }
@@ -237,7 +235,7 @@ for (const button of findAll(".tabs button")) button.addEventListener("click", (
 form.addEventListener("input", showNumbers);
 form.addEventListener("submit", submit);
 find("#own_noise").addEventListener("change", showOwnNoise);
-find("#prompt").addEventListener("input", showStrangers);
+find("#prompt").addEventListener("input", showWarning);
 find("#prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
