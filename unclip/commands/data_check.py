@@ -6,20 +6,21 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from unclip.datasets.own_folder import OwnFolder
     from unclip.params.sections import Params
 
 SHOWN = 8  # names in a line
 SHOWN_DUPLICATES = SHOWN_PROBLEMS = 20
 TRAINED, VALIDATED, TEST = "trained", "validated", "tested"
-Parts = npt.NDArray[np.str_]  # what each picture is for
+Parts: TypeAlias = "npt.NDArray[np.object_]"  # what each picture is for
 
 Lines = Iterator[tuple[str, str]]  # label and text
 
@@ -35,11 +36,13 @@ def check(
     """Show what training would be given of a folder of pictures, and all that is wrong with it.
 
     Shows which convention the folder follows, what is trained, validated and tested, sizes,
-    captions, attributes and duplicates, and names the pictures and lines that cannot be read. Params
+    captions, attributes and duplicates; names the pictures and lines that cannot be read. Params
     come from params.yaml and -S. The exit status is 1 if `dvc repro` would refuse the folder.
 
     Example: `python cli.py data check data/own -S clip.text_length=100`
     """
+    import numpy as np
+
     from unclip.config.errors import UserError
     from unclip.config.layout import Layout
     from unclip.config.settings import REPOSITORY
@@ -52,15 +55,14 @@ def check(
     data, own_pictures = params.data, params.data.image_folder
     problems: list[str] = []
     own = read_folder(folder, params.clip.text_length, problems, own_pictures.caption)
-    all_read = not problems
     test = choose_test(own, own_pictures.test_fraction, data.seed, problems)
-    parts = np.where(test, TEST, TRAINED)
+    parts = np.where(test, TEST, TRAINED).astype(object)
     try:
         rows = np.flatnonzero(~test)
         chosen = choose_validation(own.caption_index[rows], data.val_fraction, data.seed)
         parts[rows[chosen]] = VALIDATED
     except UserError as error:
-        problems += [str(error)] if all_read else []
+        problems += [] if problems else [str(error)]
     lines = [("convention", own.convention)]
     if own.names:
         lines += [
@@ -112,6 +114,8 @@ def _first_of_each_kind(problems: list[str]) -> Iterator[str]:
 
 def _count(own: "OwnFolder", parts: Parts) -> Lines:
     """Yields how many pictures and captions there are, and what they are for."""
+    import numpy as np
+
     trained = np.unique(own.caption_index[parts == TRAINED])
     yield "pictures", f"{len(own.names)} of {len(own.captions)} captions"
     for part in (TRAINED, VALIDATED, TEST):
@@ -123,6 +127,8 @@ def _count(own: "OwnFolder", parts: Parts) -> Lines:
 
 def _describe_captions(own: "OwnFolder", prompts: list[str]) -> Lines:
     """Yields what the captions and the other columns of the metadata hold."""
+    import numpy as np
+
     longest = max((len(caption.encode(errors="replace")) for caption in own.captions), default=0)
     number = len(own.captions)
     yield "captions", f"{number} distinct, the longest of {longest} bytes" if number else "none"

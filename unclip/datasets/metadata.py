@@ -108,6 +108,7 @@ def read_entries(
     """
     where = one_line(str(path))
     cure = "correct the line or remove it"
+    rows: Iterator[tuple[str, str | Row]]
     if convention == TEXTS:
         rows, cure = _text_rows(path), "write the caption into it or remove the picture"
     elif convention == CLASSES:
@@ -124,7 +125,7 @@ def read_entries(
         problems.append(f"{where}: {error}")
 
 
-def _text_rows(folder: Path) -> Iterator[tuple[str, Row]]:
+def _text_rows(folder: Path) -> Iterator[tuple[str, str | Row]]:
     """Yields (name of the .txt, cells) of each picture; no file is an empty caption.
 
     Raises:
@@ -137,7 +138,7 @@ def _text_rows(folder: Path) -> Iterator[tuple[str, Row]]:
         yield at, {"file_name": name, "text": text}
 
 
-def _class_rows(folder: Path, caption: str) -> Iterator[tuple[str, Row]]:
+def _class_rows(folder: Path, caption: str) -> Iterator[tuple[str, str | Row]]:
     """Yields (name, cells) of each picture in a class folder, the one that it lies in.
 
     The class is also an attribute. Folders of class folders may be splits.
@@ -159,7 +160,8 @@ def _metadata_rows(path: Path) -> Iterator[tuple[str, str | Row]]:
     """
     read: Callable[[str], Iterator[tuple[int, str | Row]]]
     read = _json_rows if path.suffix == ".jsonl" else _csv_rows
-    return ((f"line {line}", row) for line, row in read(_decoded(path)))
+    for line, row in read(_decoded(path)):
+        yield f"line {line}", row
 
 
 def _decoded(path: Path, at: str = "") -> str:

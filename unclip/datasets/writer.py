@@ -57,7 +57,9 @@ def write_prepared(
     num_pictures, channels, *size = source.train.images.shape
     assert size == [image_size, image_size], f"{name} draws {size}, not {image_size}"
     starts = range(0, num_pictures, CHUNK)
-    captions = [source.train.caption_index[start : start + CHUNK] for start in starts]
+    captions = [
+        source.train.caption_index[start : min(start + CHUNK, num_pictures)] for start in starts
+    ]
     chosen = choose_validation(np.concatenate(captions), val_fraction, seed)
     with replaced(folder) as temporary:
         members = {"train": ~chosen, "val": chosen}
