@@ -117,7 +117,7 @@ def _count(own: "OwnFolder", parts: Parts) -> Lines:
     import numpy as np
 
     trained = np.unique(own.caption_index[parts == TRAINED])
-    yield "pictures", f"{len(own.names)} of {len(own.captions)} captions"
+    yield "pictures", str(len(own.names))
     for part in (TRAINED, VALIDATED, TEST):
         captions = np.unique(own.caption_index[parts == part])
         new = len(np.setdiff1d(captions, trained))
@@ -129,17 +129,15 @@ def _describe_captions(own: "OwnFolder", prompts: list[str]) -> Lines:
     """Yields what the captions and the other columns of the metadata hold."""
     import numpy as np
 
-    longest = max((len(caption.encode(errors="replace")) for caption in own.captions), default=0)
-    number = len(own.captions)
-    yield "captions", f"{number} distinct, the longest of {longest} bytes" if number else "none"
+    longest = max(len(caption.encode()) for caption in own.captions)
+    yield "captions", f"{len(own.captions)} distinct, the longest of {longest} bytes"
     found = []
     codes = own.attributes.of_pictures.T
     for name, values, mine in zip(own.attributes.names, own.attributes.values, codes, strict=True):
         chance = np.bincount(mine[mine >= 0]).max() / (mine >= 0).sum()
         found.append(f"{name} ({len(values)} values; always the same is right in {chance:.0%})")
     yield "attributes", ", ".join(found) or "none"
-    if prompts:
-        yield "prompts", ", ".join(prompts)
+    yield "prompts", ", ".join(prompts)
 
 
 def _name_left_out(own: "OwnFolder") -> Lines:
