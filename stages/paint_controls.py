@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from unclip.config.layout import CONTROLS, Layout
-from unclip.core.device import open_device
+from unclip.core.device import open_device, resolve_precision
 from unclip.data.embeddings import Embeddings, mean_per_caption
 from unclip.data.prepared import Prepared
 from unclip.painting.judged import judged_captions
 from unclip.painting.loading import load_system
-from unclip.painting.settings import Settings
+from unclip.painting.settings import Settings, solver_of
 from unclip.params.sections import SampleParams
 from unclip.running.progress import progress
 from unclip.running.stage import main
@@ -31,7 +31,9 @@ def run(layout: Layout, sample: SampleParams) -> None:
     """Writes samples/controls: pictures (N, C, H, W) uint8 of each kind, caption i in row i."""
     data, embeddings = Prepared(layout.prepared), Embeddings(layout.embeddings)
     system = load_system(layout.models, open_device(), kinds=("clip", "decoder"))
-    settings = Settings.of(sample, system.device)
+    solver = solver_of(sample, "")
+    precision = resolve_precision(sample.precision, system.device)
+    settings = Settings(solver, solver, 1, sample.batch_size, precision)
     captions = judged_captions(data, sample.num_judged, sample.seed)[: sample.num_judged]
     prompts = [data.captions[i] for i in captions.tolist()]
     seeds = range(sample.seed, sample.seed + len(prompts))

@@ -33,12 +33,14 @@ class Settings:
     @classmethod
     def of(cls, params: Any, device: str) -> "Settings":
         """Returns the settings of the sample section of params.yaml, on a device."""
-        prior, decoder = (
-            Solver(*(getattr(params, prefix + field.name) for field in fields(Solver)))
-            for prefix in ("prior_", "")
-        )
         precision = resolve_precision(params.precision, device)
+        prior, decoder = solver_of(params, "prior_"), solver_of(params, "")
         return cls(prior, decoder, params.prior_candidates, params.batch_size, precision)
+
+
+def solver_of(params: Any, prefix: str) -> Solver:
+    """Returns the solver that the keys with this prefix describe, of the sample section."""
+    return Solver(*(getattr(params, prefix + field.name) for field in fields(Solver)))
 
 
 @dataclass(frozen=True)
