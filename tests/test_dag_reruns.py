@@ -15,7 +15,7 @@ from tiny_params import leaves, write_params
 pytestmark = pytest.mark.slow
 
 PAINTED = {"sample", "paint_controls", "evaluate", "report"}
-OTHERS = {"test_fraction": 0.1, "allow_flip": False}  # values of data.image_folder
+OTHERS = {"test_fraction": 0.1, "caption": "{}", "allow_flip": False}  # values of data.image_folder
 
 
 @pytest.fixture(scope="module")

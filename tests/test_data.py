@@ -157,7 +157,10 @@ def test_a_source_is_read_a_chunk_at_a_time_and_once(tmp_path, prepared, monkeyp
     train = make_source().train
     watched = [Watched(a) for a in (train.images, train.caption_index, train.attributes)]
     write(tmp_path / "again", make_source(train=Split(*watched)))
-    assert [array.read for array in watched] == [[(0, 25), (25, 50), (50, 60)]] * 3
+    parts = [(0, 25), (25, 50), (50, 60)]
+    images, captions, attributes = (array.read for array in watched)
+    assert images == attributes == parts
+    assert captions == parts * 2  # first to choose the validation split
     assert files(tmp_path / "again") == files(prepared.folder)
 
 

@@ -25,8 +25,8 @@ REPO = Path(__file__).resolve().parent.parent
 def check(monkeypatch, capsys):
     """Runs `python cli.py data check FOLDER` in this process; gives status, stdout and stderr."""
 
-    def run_cli(folder: Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cli.py", "data", "check", str(folder)])
+    def run_cli(folder: Path, *options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cli.py", "data", "check", str(folder), *options])
         status = 0
         try:
             cli.main()
@@ -53,18 +53,20 @@ def test_a_sound_folder_is_counted_and_described(check, tmp_path):
     Image.new("RGB", (33, 33)).save(folder / "006.png")
     status, out, err = check(folder)
     assert (status, errors(err)) == (0, [])
-    assert said(out, "metadata") == ["metadata.jsonl"]
-    assert said(out, "pictures") == ["220, of which 22 are for the test"]
+    assert said(out, "convention") == ["metadata.jsonl"]
+    assert said(out, "pictures") == ["220"]
+    parts = [said(out, part) for part in ("trained", "validated", "tested")]
+    assert parts == [[f"{count} pictures of 3 captions"] for count in (165, 33, 22)]
     assert said(out, "captions") == ["3 distinct, the longest of 13 bytes"]
     assert said(out, "sizes") == [
         "10 × 10 to 64 × 40 pixels, brought to 32 × 32: 1 cut to a square, 218 enlarged"
     ]
-    assert said(out, "attributes") == ["hue (3 values)"]
+    assert said(out, "attributes") == ["hue (3 values; always the same is right in 34%)"]
     assert said(out, "prompts") == ["a red thing, a green thing, a blue thing"]
     assert said(out, "note") == [
         "column id: an attribute has 2 to 100 different values, and this has 220: left out"
     ]
-    assert said(out, "verdict") == ["all is well"]
+    assert said(out, "verdict")[0].startswith("all is well; to train, copy it below")
 
 
 def test_prompts_that_are_never_trained_are_marked(check, tmp_path):
@@ -81,10 +83,14 @@ def test_duplicates_are_named_and_are_no_mistake(check, tmp_path):
         (folder / "008.png").write_bytes(encoded(image, "BMP"))
     status, out, _ = check(folder)
     assert status == 0
-    assert said(out, "duplicate") == [
+    found = [
+        re.sub(r" \((trained|validated|tested)\)", "", line) for line in said(out, "duplicate")
+    ]
+    assert found == [
         "007.png has the same pixels as 003.png",
         "008.png has the same pixels as 004.png",
     ]
+    assert out.count("(trained)") + out.count("(validated)") + out.count("(tested)") == 4
 
 
 def test_pictures_that_the_metadata_do_not_name_are_told(check, tmp_path):
@@ -93,7 +99,7 @@ def test_pictures_that_the_metadata_do_not_name_are_told(check, tmp_path):
     (folder / "notes.txt").write_text("no picture")
     status, out, _ = check(folder)
     assert status == 0
-    assert out.count("not named in a sound line of metadata.jsonl: extra.png, more/b.png\n") == 1
+    assert said(out, "left")[0].endswith(": extra.png, more/b.png")
 
 
 def spoilt(folder: Path) -> Path:
@@ -157,13 +163,72 @@ def test_a_folder_without_metadata_is_one_line(check, tmp_path):
 
 
 def test_a_fault_of_the_header_is_the_one_line(check, tmp_path):
-    """None says besides that too few pictures are left: that is what the fault does."""
+    """Nothing is said besides, of too few pictures or of none: that is what the fault does."""
     folder = make_folder(tmp_path / "own")
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_text("file_name;text\n000.png;a\n")
     status, out, err = check(folder)
     assert (status, len(errors(err))) == (1, 1)
+    assert [line.split()[0] for line in out.splitlines()] == ["convention", "verdict"]
     assert said(out, "verdict") == ["1 problem; mend it, then check again"]
+
+
+def test_names_seen_from_the_repository_are_one_line_with_the_remedy(check, tmp_path):
+    folder = make_folder(tmp_path / "data" / "own")
+    write_jsonl(
+        folder, [row | {"file_name": f"data/own/{row['file_name']}"} for row in rows_of(40)]
+    )
+    status, out, err = check(folder)
+    (line,) = errors(err)
+    assert status == 1
+    assert line.endswith("remove data/own from all of them")
+    assert said(out, "left") == []
+
+
+def test_of_captions_too_long_twenty_are_shown_with_the_value_that_cures_all(check, tmp_path):
+    texts = [f"{i:03}{'x' * (60 + i)}" for i in range(250)]
+    folder = make_folder(tmp_path / "own", 250, text=texts)
+    (folder / "249.png").unlink()  # so the longest caption is not the only fault of its line
+    status, _, err = check(folder)
+    lines = errors(err)
+    assert status == 1
+    assert sum("clip.text_length=314" in line for line in lines) == 21
+    assert lines[20] == "… and 230 more; all fit with -S clip.text_length=314"
+    assert "no such file" in lines[21]
+    assert len(lines) == 22
+    status, _, err = check(folder, "-S", "clip.text_length=314")
+    assert ["no such file" in line for line in errors(err)] == [True]
+
+
+def test_captions_that_training_never_shows_are_counted(check, tmp_path):
+    folder = make_folder(tmp_path / "own", 400, text=[f"picture {i}" for i in range(400)])
+    out = check(folder)[1]
+    assert said(out, "trained") == ["360 pictures of 360 captions"]
+    for part in ("validated", "tested"):
+        assert said(out, part) == ["20 pictures of 20 captions, 20 of which are never trained"]
+
+
+def test_params_are_changed_as_for_an_experiment_and_the_next_command_says_so(check, tmp_path):
+    folder = tmp_path / "data" / "own"
+    write_pictures(folder, [f"{kind}/{i}.png" for kind in ("dog", "cat") for i in range(150)])
+    before = (REPO / "params.yaml").read_bytes()
+    caption = "data.image_folder.caption='a photo, of a {}'"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unclip.config.settings.REPOSITORY", tmp_path)
+        (tmp_path / "params.yaml").write_bytes(before)
+        status, out, _ = check(folder, "-S", caption, "--set-param", "data.image_size=16")
+        assert check(folder, "-S", "data.sizes=3")[0] == 1
+        assert "-S data.image_size:" in check(folder, "-S", "data.image_size")[2]
+    assert status == 0
+    assert said(out, "convention") == ["a folder for each class"]
+    (prompts,) = said(out, "prompts")
+    assert {f"a photo, of a {kind}" in prompts for kind in ("cat", "dog")} == {True}
+    assert "brought to 16 × 16" in said(out, "sizes")[0]
+    words = shlex.split(said(out, "verdict")[0].partition("train with: ")[2])
+    assert words[:3] == ["dvc", "exp", "run"]
+    changes = [caption, "data.image_size=16", "data.dataset=image_folder"]
+    assert words[4::2] == [*changes, "data.image_folder.folder=data/own"]
+    assert (tmp_path / "params.yaml").read_bytes() == before
 
 
 def test_the_command_in_an_error_can_be_given_as_it_stands(tmp_path):
@@ -174,11 +239,10 @@ def test_the_command_in_an_error_can_be_given_as_it_stands(tmp_path):
     assert shlex.split(words) == ["python", "cli.py", "data", "check", str(folder)]
 
 
-def test_an_empty_list_of_pictures_is_described_too(check, tmp_path):
+def test_an_empty_list_of_pictures_is_refused(check, tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,text\n")
-    status, out, _ = check(tmp_path)
-    assert status == 1
-    assert said(out, "captions") == ["none"]
+    status, _, err = check(tmp_path)
+    assert (status, len(errors(err))) == (1, 1)
 
 
 def test_the_example_that_ships_is_sound_but_small(check):
@@ -186,4 +250,7 @@ def test_the_example_that_ships_is_sound_but_small(check):
     (line,) = errors(err)
     assert status == 1
     assert "1 of 12 pictures are for the test; expected at least 20" in line
-    assert said(out, "attributes") == ["thing (4 values), time (3 values)"]
+    assert re.findall(r"(\w+) \((\d) values", said(out, "attributes")[0]) == [
+        ("thing", "4"),
+        ("time", "3"),
+    ]

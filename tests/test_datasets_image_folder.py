@@ -25,7 +25,12 @@ SIDE = 10
 
 def load(folder: Path, **changes: object) -> DatasetSource:
     told = context(folder.parent, image_size=SIDE, seed=changes.pop("seed", 0))
-    params = {"folder": folder.name, "test_fraction": 0.5, "allow_flip": False} | changes
+    params = {
+        "folder": folder.name,
+        "test_fraction": 0.5,
+        "caption": "{}",
+        "allow_flip": False,
+    } | changes
     return ImageFolder(**params).load(told)
 
 
@@ -191,6 +196,82 @@ def test_too_few_test_pictures_are_refused(tmp_path):
         load(folder, test_fraction=0.1)
 
 
+def test_captions_of_their_own_are_nearly_all_trained_and_shared_ones_are_not(tmp_path):
+    """A quarter of both fractions where every picture has its own caption, and at least 20."""
+    texts = [f"picture {i}" for i in range(1000)]
+    for count, text, expected in [
+        (1000, texts, {"train": 934, "val": 41, "test": 25}),
+        (200, texts, {"train": 160, "val": 20, "test": 20}),
+        (1000, ["a", "b", "c"], {"train": 750, "val": 150, "test": 100}),
+    ]:
+        folder = tmp_path / f"{count} {text[0]}"
+        source = load(make_folder(folder, count, text=text), test_fraction=0.1)
+        told = {"name": "own", "image_size": SIDE, "val_fraction": 1 / 6, "seed": 0}
+        write_prepared(tmp_path / "p", source, **told)
+        assert Prepared(tmp_path / "p").counts == expected
+
+
+def test_where_some_captions_are_shared_their_pictures_are_held_out_in_full(tmp_path):
+    texts = [f"picture {i}" for i in range(400)] + ["a", "b", "c", "d"] * 100
+    own, _ = read(make_folder(tmp_path / "own", 800, text=texts))
+    test = own_folder.choose_test(own, 0.2, 0, [])
+    alone = np.arange(800) < 400
+    assert test.sum() == 100  # 0.2 of 400, and a quarter of it of the others
+    assert 70 <= (test & ~alone).sum() <= 90
+
+
+# Conventions
+
+
+def test_class_folders_are_captions_and_an_attribute(tmp_path):
+    names = [f"{kind}/{i}.png" for kind in ("tree_frog", "dog", "big-cat") for i in range(20)]
+    write_pictures(tmp_path / "own", [*names, "preview.png", ".trash/1.png"])
+    source = load(tmp_path / "own", caption="a photo of a {}")
+    captions = [f"a photo of a {kind}" for kind in ("big cat", "dog", "tree frog")]
+    assert source.captions == captions
+    assert (source.attribute_names, stated(source)[captions[0]]) == (["class"], ["big cat"])
+    assert sorted(names_of(source.train) + names_of(source.test)) == sorted(names)
+    for name, caption in zip(names_of(source.test), source.test.caption_index, strict=True):
+        word = name.split("/")[0].replace("_", " ").replace("-", " ")
+        assert source.captions[caption].endswith(word)
+    assert load(tmp_path / "own").captions == ["big cat", "dog", "tree frog"]
+
+
+def test_folders_of_class_folders_are_splits_if_one_is_the_test(tmp_path):
+    names = [
+        f"{part}/{kind}/{i}.png" for part in ("test", "val") for kind in "ab" for i in range(9)
+    ]
+    write_pictures(tmp_path / "own", names)
+    own, problems = read(tmp_path / "own")
+    assert (problems, own.captions) == ([], ["a", "b"])
+    assert own.is_test.tolist() == [name.startswith("test") for name in own.names]
+    write_pictures(tmp_path / "other", names[18:])
+    assert read(tmp_path / "other")[0].is_test is None
+    write_pictures(tmp_path / "own", ["test/1.png"])  # a class called test
+    assert read(tmp_path / "own")[0].is_test is None
+
+
+def test_a_txt_beside_each_picture_is_its_caption(tmp_path):
+    names = [f"10_dog/{i:02}.png" for i in range(40)]
+    write_pictures(tmp_path / "own", names)
+    for name in names:
+        text = f"\ufeffA {('red', 'green')[int(name[7:9]) % 2]} dog,\n  asleep\n"
+        (tmp_path / "own" / name).with_suffix(".txt").write_text(text, encoding="utf-8")
+    source = load(tmp_path / "own")
+    assert source.captions == ["A red dog, asleep", "A green dog, asleep"]
+    for name, caption in zip(names_of(source.train), source.train.caption_index, strict=True):
+        assert caption == int(name[7:9]) % 2
+    (tmp_path / "own" / "10_dog" / "07.txt").unlink()
+    (tmp_path / "own" / "10_dog" / "09.txt").write_text(" ")
+    _, problems = read(tmp_path / "own")
+    assert [line.split(": ")[1:3] for line in problems] == [
+        ["10_dog/07.txt", "text"],
+        ["10_dog/09.txt", "text"],
+    ]
+    (tmp_path / "own" / "10_dog" / "11.txt").write_bytes(b"caf\xe9")
+    assert "10_dog/11.txt: line 1: is not UTF-8" in read(tmp_path / "own")[1][-1]
+
+
 def test_pictures_sorted_by_caption_are_shuffled_and_keep_their_captions(tmp_path):
     texts = [f"thing {i // 10}" for i in range(60)]
     source = load(make_folder(tmp_path / "own", 60, text=texts))
@@ -303,7 +384,7 @@ def test_of_many_words_the_most_frequent_are_taken(tmp_path):
 def test_where_no_word_tells_pictures_apart_there_are_no_attributes(tmp_path, captions, capsys):
     source = load(make_folder(tmp_path / "own", 240, text=captions))
     assert source.attribute_names == []
-    assert source.train.attributes.shape == (120, 0)
+    assert source.train.attributes.shape == (source.train.images.shape[0], 0)
     assert source.caption_attributes.shape == (len(captions), 0)
     assert "no attributes: there is no column" in capsys.readouterr().err
 
@@ -320,7 +401,7 @@ def test_with_a_caption_for_each_picture_the_prompts_are_spread_and_two_were_nev
     tmp_path,
 ):
     kinds = [f"kind {i // 40} number {i}" for i in range(240)]
-    source = load(make_folder(tmp_path / "own", 240, text=kinds), test_fraction=0.1)
+    source = load(folder := make_folder(tmp_path / "own", 240, text=kinds), test_fraction=0.1)
     arguments = {"name": "own", "image_size": SIDE, "val_fraction": 0.1, "seed": 0}
     write_prepared(tmp_path / "prepared", source, **arguments)
     data = Prepared(tmp_path / "prepared")
@@ -328,6 +409,10 @@ def test_with_a_caption_for_each_picture_the_prompts_are_spread_and_two_were_nev
         {data.captions[i] for i in data.split(name).caption_index.tolist()}
         for name in ("train", "test")
     )
+    own, _ = read(folder)
+    test = own_folder.choose_test(own, 0.1, 0, [])
+    trained = own_folder.choose_trained(own, test, 0.1, 0, [])
+    assert {own.captions[i] for i in own.caption_index[trained]} == shown
     assert set(data.prompts[:6]) <= shown
     assert set(data.prompts[6:]) <= tested - shown
     assert {prompt.split()[1] for prompt in data.prompts[:6]} == set("012345")

@@ -50,7 +50,7 @@ def test_a_hostile_picture_is_refused_by_its_name_and_nothing_else_is(tmp_path, 
 
 
 def read_all(folder: Path) -> None:
-    params = ImageFolder(folder=folder.name, test_fraction=0.5, allow_flip=False)
+    params = ImageFolder(folder=folder.name, test_fraction=0.5, caption="{}", allow_flip=False)
     source = params.load(context(folder.parent, image_size=SIDE))
     for split in (source.train, source.test):
         split.images[0 : split.images.shape[0]]

@@ -200,6 +200,10 @@ def test_the_shipped_recipe_runs_on_the_other_data_set_with_no_other_change():
             "data.image_folder.folder: 'samples/mine' holds what the pipeline makes, or lies in ",
         ),
         (
+            {"data__image_folder__caption": "a photo of {class}"},
+            "data.image_folder.caption: 'a photo of {class}' is not allowed; expected {} in it",
+        ),
+        (
             {"data__image_folder__test_fraction": 0.6},
             "data.image_folder.test_fraction: 0.6 is not allowed; expected less than or equal to ",
         ),

@@ -40,7 +40,7 @@ def own(tmp_path_factory) -> Workspace:
     """A workspace in which everything has run."""
     folder = tmp_path_factory.mktemp("own")
     write_lit_pictures(folder / "mine")
-    images = {"folder": "mine", "test_fraction": 0.25, "allow_flip": False}
+    images = {"folder": "mine", "test_fraction": 0.25, "caption": "{}", "allow_flip": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNCLIP_TRACKING", "off")
         patch.setenv("UNCLIP_DEVICE", "cpu")

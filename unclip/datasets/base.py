@@ -18,7 +18,8 @@ from unclip.config.strict import Strict
 class Rows(Protocol):
     """An array (N, ...) that is read by slices: an array, a memory map, or drawn on demand.
 
-    Slices are read once each and in order, so a source may draw or decode rows as they are read.
+    Slices are read in order, of pictures once each, so a source may draw or decode rows as they are
+    read.
     """
 
     @property

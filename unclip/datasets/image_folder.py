@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder of them with metadata.jsonl or metadata.csv."""
+"""The user's own pictures: a folder of them that says what they show."""
 
 import os
 import re
@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 
 from unclip.config.strict import short
 from unclip.datasets.base import Context, Dataset, DatasetSource
-from unclip.datasets.metadata import find_metadata
 
 # Not absolute, not hidden, no "..", and nothing that DVC takes for a URL or a value.
 OWN_FOLDER = re.compile(r"(?![.~])[^/\\:$\0-\x1f]+(/(?![.~])[^/\\:$\0-\x1f]+)*")
@@ -23,6 +22,7 @@ class ImageFolder(Dataset):
 
     folder: str  # below the repository
     test_fraction: Annotated[float, Field(gt=0.0, le=0.5)]  # used without a column `split`
+    caption: str  # of class folders; {} becomes the name of the class
     allow_flip: bool  # whether a mirrored picture could belong to the data set
 
     @field_validator("folder")
@@ -43,6 +43,14 @@ class ImageFolder(Dataset):
             )
         return str(path)
 
+    @field_validator("caption")
+    @classmethod
+    def _names_the_class(cls, caption: str) -> str:
+        """Returns the template if captions of two classes differ."""
+        if "{}" not in caption:
+            raise ValueError(f"{short(caption)} is not allowed; expected {{}} in it, for the class")
+        return caption
+
     def load(self, context: Context) -> DatasetSource:
         """Returns the data set; metadata are checked now, pictures are decoded when read.
 
@@ -58,10 +66,9 @@ class ImageFolder(Dataset):
         from unclip.datasets.prompts import default_prompts
 
         problems: list[str] = []
-        own = read_folder(context.root / self.folder, context.text_length, problems)
+        own = read_folder(context.root / self.folder, context.text_length, problems, self.caption)
         test = choose_test(own, self.test_fraction, context.seed, problems)
-        if not problems:
-            trained = choose_trained(test, context.val_fraction, context.seed, problems)
+        trained = choose_trained(own, test, context.val_fraction, context.seed, problems)
         stop_if_any(problems, own.folder)
         index = own.caption_index
         known, new = default_prompts(own.captions, index[trained], index[test])
@@ -80,7 +87,10 @@ class ImageFolder(Dataset):
         )
 
     def status(self, raw_dir: Path, root: Path) -> str:
-        """Returns which file describes the pictures."""
-        metadata = find_metadata(root / self.folder)
+        """Returns what describes the pictures."""
+        from unclip.datasets.metadata import find_metadata
+
+        metadata, convention = find_metadata(root / self.folder)
         check = f"python cli.py data check {shlex.quote(self.folder)}"
-        return f"{metadata} is there; `{check}` checks it"
+        said = f" ({convention})" if metadata.is_dir() else ""
+        return f"{metadata} is there{said}; `{check}` checks it"

@@ -1,13 +1,12 @@
-"""A folder of captioned pictures: what its metadata say, and every mistake in them.
+"""A folder of captioned pictures: what it says of them, and every mistake in that.
 
 `prepare` and `python cli.py data check` call the same functions, so they find the same mistakes.
 """
 
-import os
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,28 +17,28 @@ from unclip.config.errors import UserError
 from unclip.config.strict import one_line
 from unclip.core.seeding import derive_seed
 from unclip.data.text import clean, fold
-from unclip.data.tokenizer import tokenize
 from unclip.datasets.attributes import Attributes, attributes_of
 from unclip.datasets.base import Split
+from unclip.datasets.entries import sound_entries
 from unclip.datasets.metadata import find_metadata, read_entries
+from unclip.datasets.splits import FEWEST, Chosen, hold_out
 from unclip.datasets.writer import choose_validation
 from unclip.pictures.files import read_picture
 
 CHANNELS = 3  # grey pictures are read as RGB
-FEWEST_TEST = 20  # pictures: evaluation compares one half with the neighbours in the other
 SHOWN = 20  # problems in an error
 FIGURE = re.compile(r"[^\W_][\w .-]{0,39}")  # allowed by MLflow in the name of a metric
-Chosen = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class OwnFolder:
-    """What the metadata say about N pictures.
+    """What a folder says about its N pictures.
 
     Attributes:
         folder: the folder of the pictures.
-        metadata: the file that describes them.
+        metadata: the file that describes them, or the folder.
+        convention: the name of that file, or how the folder describes them.
         names: the names of the files as the disk has them, relative to the folder.
         captions: K captions that CLIP can tell apart, in order and spelling of their first
             appearance.
@@ -51,6 +50,7 @@ class OwnFolder:
 
     folder: Path
     metadata: Path
+    convention: str
     names: list[str]
     captions: list[str]
     caption_index: npt.NDArray[np.int32]
@@ -97,48 +97,36 @@ class PictureFiles:
         return found
 
 
-def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolder:
-    """Returns what the metadata say.
+def read_folder(
+    folder: Path, text_length: int, problems: list[str], caption: str = "{}"
+) -> OwnFolder:
+    """Returns what a folder says about its pictures.
 
     Args:
-        folder: contains pictures and metadata.jsonl or metadata.csv.
+        folder: contains pictures, described in a convention of `unclip.datasets.metadata`.
         text_length: the most tokens of a caption, including start and end.
         problems: receives one line for each mistake.
+        caption: the template of class folders; {} becomes the name of the class.
 
     Raises:
-        UserError: there is no metadata file, or there are two.
+        UserError: the folder follows no convention, or two.
     """
-    metadata = find_metadata(folder)
-    on_disk = {clean(name): name for name in files_in(folder)}
-    lines: dict[str, int] = {}  # where each file was named
-    names: list[str] = []
+    metadata, convention = find_metadata(folder)
+    entries = read_entries(metadata, problems, convention, caption)
+    sound = sound_entries(folder, one_line(str(metadata)), entries, text_length, problems)
+    names = [name for name, _ in sound]
     captions: list[str] = []
-    places: dict[str, int] = {}  # of captions as CLIP reads them
+    numbers: dict[str, int] = {}  # of captions as CLIP reads them
     caption_index: list[int] = []
-    splits: list[str | None] = []
     columns: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for line, entry in read_entries(metadata, problems):
-        name = _find(folder, entry.file_name, on_disk)
-        wrong = (
-            _complaint_of_name(name, line, lines),
-            _complaint_of_caption(entry.text, text_length),
-        )
-        problems += [
-            f"{one_line(str(metadata))}: line {line} ({one_line(entry.file_name)}): {complaint}"
-            for complaint in wrong
-            if complaint
-        ]
-        if any(wrong):
-            continue
+    for row, (_, entry) in enumerate(sound):
         for column, cell in (entry.model_extra or {}).items():
             if cell:
-                columns[column][len(names)] = cell
-        names.append(name)
-        splits.append(entry.split)
-        place = places.setdefault(fold(entry.text), len(captions))
-        if place == len(captions):
+                columns[column][row] = cell
+        number = numbers.setdefault(fold(entry.text), len(captions))
+        if number == len(captions):
             captions.append(entry.text)
-        caption_index.append(place)
+        caption_index.append(number)
     index = np.array(caption_index, dtype=np.int32)
     attributes, notes = attributes_of(columns, captions, index)
     problems += [
@@ -147,49 +135,10 @@ def read_folder(folder: Path, text_length: int, problems: list[str]) -> OwnFolde
         for name in attributes.names
         if name in columns and not FIGURE.fullmatch(name)
     ]
-    is_test = _is_test(metadata, names, splits, problems)
-    return OwnFolder(folder, metadata, names, captions, index, is_test, attributes, notes)
-
-
-def files_in(folder: Path) -> list[str]:
-    """Returns the names of all files below a folder, relative to it, sorted."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def _find(folder: Path, written: str, on_disk: Mapping[str, str]) -> str:
-    """Returns a file's name relative to the folder, as the disk has it; "" if there is none.
-
-    Links are not followed: where DVC has put links to its cache, the pictures still lie here.
-
-    Args:
-        folder: the folder.
-        written: the name in the metadata.
-        on_disk: clean name → name of each file.
-    """
-    plain = os.path.normpath(written)
-    for name in (plain, on_disk.get(clean(plain), "")):
-        if os.path.isfile(folder / name):  # False for invalid names too
-            return os.path.relpath(folder / name, folder)
-    return ""
-
-
-def _complaint_of_name(name: str, line: int, lines: dict[str, int]) -> str:
-    """Returns what is wrong with a file's name, or adds it to `lines`."""
-    if not name:
-        return "no such file; expected a picture; check the name"
-    if Path(name).parts[0] == os.pardir:
-        return "the file lies outside of the folder; expected one inside of it; copy it there"
-    if (first := lines.setdefault(name, line)) != line:
-        return f"the same file as in line {first}; expected a line for each picture; remove one"
-    return ""
-
-
-def _complaint_of_caption(caption: str, text_length: int) -> str:
-    try:
-        tokenize([caption], text_length)
-    except UserError as error:
-        return str(error)
-    return ""
+    is_test = _is_test(metadata, names, [entry.split for _, entry in sound], problems)
+    return OwnFolder(
+        folder, metadata, convention, names, captions, index, is_test, attributes, notes
+    )
 
 
 def _is_test(
@@ -210,12 +159,12 @@ def _is_test(
 def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[str]) -> Chosen:
     """Returns which pictures are for the test, (N,) bool.
 
-    Without a column `split`, each picture draws a number from its name and the lowest are taken. A
-    folder that grows thus keeps nearly all its test pictures, so they are not trained on later.
+    Without a column `split`, each picture draws a number from its name, for `hold_out`. A folder
+    that grows thus keeps nearly all its test pictures, so they are not trained on later.
 
     Args:
         own: the folder.
-        test_fraction: share of the pictures.
+        test_fraction: see `hold_out`.
         seed: the seed of the draws.
         problems: receives a line if the test pictures are too few or too many, unless it has some:
             mended lines may bring more pictures.
@@ -225,17 +174,16 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
         chosen, cure = own.is_test, "give more pictures the split test"
     else:
         cure = "raise data.image_folder.test_fraction or add pictures"
-        order = sorted(range(total), key=lambda i: derive_seed(seed, f"test {clean(own.names[i])}"))
-        chosen = np.zeros(total, dtype=np.bool_)
-        chosen[order[: round(test_fraction * total)]] = True
+        draws = [float(derive_seed(seed, f"test {clean(name)}")) for name in own.names]
+        chosen = hold_out(draws, own.caption_index, test_fraction)
     count = int(chosen.sum())
     where = one_line(str(own.metadata))
     if problems:
         return chosen
-    if count < FEWEST_TEST:
+    if count < FEWEST:
         problems.append(
             f"{where}: {count} of {total} pictures are for the test; expected at least "
-            f"{FEWEST_TEST}; {cure}"
+            f"{FEWEST}; {cure}"
         )
     elif count == total:
         problems.append(
@@ -244,20 +192,25 @@ def choose_test(own: OwnFolder, test_fraction: float, seed: int, problems: list[
     return chosen
 
 
-def choose_trained(test: Chosen, val_fraction: float, seed: int, problems: list[str]) -> Chosen:
+def choose_trained(
+    own: OwnFolder, test: Chosen, val_fraction: float, seed: int, problems: list[str]
+) -> Chosen:
     """Returns which pictures are for neither test nor validation, (N,) bool.
 
     Args:
+        own: the folder.
         test: (N,) bool, the test pictures.
-        val_fraction: share of the others for validation.
+        val_fraction: see `hold_out`.
         seed: the seed of the data set.
-        problems: receives a line if validation would have none or all of them.
+        problems: receives a line if validation would have none or all of the others, unless it
+            has some.
     """
-    rows, trained = _shuffled(~test, seed), ~test
+    rows, trained = _shuffled(~test, seed), ~test  # in the order that `write_prepared` is given
     try:
-        trained[rows[choose_validation(len(rows), val_fraction, seed)]] = False
+        validation = choose_validation(own.caption_index[rows], val_fraction, seed)
+        trained[rows[validation]] = False
     except UserError as error:
-        problems.append(str(error))
+        problems += [] if problems else [str(error)]
     return trained
 
 

@@ -20,10 +20,10 @@ from unclip.core.npy import create_npy
 from unclip.core.seeding import generator
 from unclip.data.prepared import FORMAT_VERSION
 from unclip.datasets.base import DatasetSource, Rows, Split
+from unclip.datasets.splits import Chosen, hold_out
 
 CHUNK = 512  # pictures in memory at a time
 DTYPES = {"images": np.uint8, "caption_index": np.int32, "attributes": np.int16}
-Chosen = npt.NDArray[np.bool_]
 
 
 def write_prepared(
@@ -46,7 +46,8 @@ def write_prepared(
         source: the data set.
         name: its name in `data.dataset`.
         image_size: the height and width of its pictures.
-        val_fraction: share of the training pictures, in (0, 1), that becomes the validation split.
+        val_fraction: in (0, 1), the share of the training pictures that becomes the validation
+            split; less where captions have few pictures (`hold_out`).
         seed: chooses them.
         advance: called with the number of pictures just written, to show progress.
 
@@ -55,7 +56,11 @@ def write_prepared(
     """
     num_pictures, channels, *size = source.train.images.shape
     assert size == [image_size, image_size], f"{name} draws {size}, not {image_size}"
-    chosen = choose_validation(num_pictures, val_fraction, seed)
+    starts = range(0, num_pictures, CHUNK)
+    captions = [
+        source.train.caption_index[start : min(start + CHUNK, num_pictures)] for start in starts
+    ]
+    chosen = choose_validation(np.concatenate(captions), val_fraction, seed)
     with replaced(folder) as temporary:
         members = {"train": ~chosen, "val": chosen}
         histogram = _write_splits(temporary, source.train, members, advance)["train"]
@@ -99,29 +104,29 @@ def mean_and_std(histogram: npt.NDArray[np.int64]) -> tuple[list[float], list[fl
     return means, stds
 
 
-def num_validation(num_pictures: int, val_fraction: float) -> int:
-    """Returns how many of the training pictures are for validation.
+def choose_validation(
+    caption_index: npt.NDArray[np.int32], val_fraction: float, seed: int
+) -> Chosen:
+    """Returns which of the N training pictures are for validation, (N,) bool.
+
+    Args:
+        caption_index: (N,), the caption of each picture.
+        val_fraction: see `hold_out`.
+        seed: the seed of the draws.
 
     Raises:
         UserError: none or all of them would be.
     """
-    num_val = round(val_fraction * num_pictures)
-    if not 0 < num_val < num_pictures:
+    total = len(caption_index)
+    draw = generator(seed, "validation split")
+    order = torch.randperm(total, generator=draw, dtype=torch.int32).numpy()
+    chosen = hold_out(np.argsort(order), caption_index, val_fraction)
+    if not 0 < (count := int(chosen.sum())) < total:
         raise UserError(
-            f"data.val_fraction: {val_fraction:g} of {num_pictures} pictures leaves {num_val} for "
-            f"validation and {num_pictures - num_val} for training; expected at least 1 of each; "
+            f"data.val_fraction: {val_fraction:g} of {total} pictures leaves {count} for "
+            f"validation and {total - count} for training; expected at least 1 of each; "
             "change it or take more pictures"
         )
-    return num_val
-
-
-def choose_validation(num_pictures: int, val_fraction: float, seed: int) -> Chosen:
-    """Returns which training pictures are for validation, (N,) bool; raises as `num_validation`."""
-    num_val = num_validation(num_pictures, val_fraction)
-    draw = generator(seed, "validation split")
-    order = torch.randperm(num_pictures, generator=draw, dtype=torch.int32)
-    chosen = np.zeros(num_pictures, dtype=np.bool_)
-    chosen[order[:num_val].numpy()] = True
     return chosen
 
 
