@@ -312,7 +312,7 @@ def test_a_picture_carries_all_that_painted_it(painted, trained):
     assert text.pop("prompts") == "a large red circle\na small blue star"
     assert (text.pop("seeds"), int(text.pop("batch_size")) > 0) == ("7 8", True)
     assert text.pop("decoder.steps") == "3"
-    solver = {"sampler", "steps", "eta", "guidance"}
+    solver = {"sampler", "steps", "eta", "guidance", "spacing"}
     rest = {f"prior.{key}" for key in (*solver, "candidates")}
     rest |= {f"decoder.{key}" for key in solver - {"steps"}}
     assert set(text) == rest | {"precision"}
