@@ -47,9 +47,9 @@ def check(
     from unclip.config.settings import REPOSITORY
     from unclip.config.strict import one_line
     from unclip.datasets.own_folder import choose_test, choose_trained, read_folder
-    from unclip.params.loading import load_params
+    from unclip.params.overrides import load_changed_params
 
-    params = load_params(Layout(REPOSITORY).params, set_param)
+    params = load_changed_params(Layout(REPOSITORY).params, set_param)
     data, own_pictures = params.data, params.data.image_folder
     problems: list[str] = []
     own = read_folder(folder, params.clip.text_length, problems, own_pictures.caption)

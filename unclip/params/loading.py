@@ -1,15 +1,13 @@
 """Strict validation of all of params.yaml before any work."""
 
 import difflib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from unclip.config.errors import UserError, first_line
+from unclip.config.errors import UserError
 from unclip.config.strict import explain, key_of
 from unclip.config.yaml12 import load_yaml
 from unclip.params.checks import problems_of
@@ -18,18 +16,13 @@ from unclip.params.sections import PaintingParams, Params, SampleParams
 AnyParams = TypeVar("AnyParams", Params, PaintingParams)
 
 
-def load_params(path: Path, changes: Sequence[str] = ()) -> Params:
+def load_params(path: Path) -> Params:
     """Returns the validated params of a YAML file.
-
-    Args:
-        path: the file, which is not changed.
-        changes: KEY=VALUE as after `dvc exp run -S`.
 
     Raises:
         UserError: one line for each problem, with the file and the key.
     """
-    raw = _read(path)
-    return validate_params(_changed(raw, changes) if changes else raw, where=str(path))
+    return validate_params(read_raw(path), where=str(path))
 
 
 def load_painting_params(path: Path) -> PaintingParams:
@@ -38,7 +31,7 @@ def load_painting_params(path: Path) -> PaintingParams:
     Raises:
         UserError: as for `load_params`.
     """
-    return _validated(PaintingParams, _read(path), where=str(path))
+    return _validated(PaintingParams, read_raw(path), where=str(path))
 
 
 def changed_sample(defaults: PaintingParams, changes: Mapping[str, Any]) -> SampleParams:
@@ -52,23 +45,8 @@ def changed_sample(defaults: PaintingParams, changes: Mapping[str, Any]) -> Samp
     return _validated(PaintingParams, raw, where="options").sample
 
 
-def _changed(raw: Any, changes: Sequence[str]) -> Any:
-    """Returns a copy of params in which DVC has made changes."""
-    from dvc.exceptions import InvalidArgumentError
-    from dvc.utils.hydra import apply_overrides
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "params.json"
-        path.write_text(json.dumps(raw), encoding="utf-8")
-        try:
-            apply_overrides(path, list(changes))
-        except InvalidArgumentError as error:
-            reason = first_line(error.__cause__ or error)
-            raise UserError(f"-S {' -S '.join(changes)}: {reason}; expected KEY=VALUE") from None
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _read(path: Path) -> Any:
+def read_raw(path: Path) -> Any:
+    """Returns what a YAML file holds, not validated; raises UserError if it cannot be read."""
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
