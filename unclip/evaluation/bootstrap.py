@@ -45,11 +45,17 @@ def jackknife_margin(statistic: Callable[[Tensor], float], num_items: int, *, se
         num_items: N.
         seed: of the groups, which are the same for every statistic of N items.
     """
+    order, group = jackknife_groups(num_items, seed=seed)
+    parts = [statistic(order[group != left_out]) for left_out in range(int(group.max()) + 1)]
+    return margin_of_parts(parts)
+
+
+def jackknife_groups(num_items: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Returns the items in random order, (N,) int64, and the group of each in that order, (N,)."""
     groups = min(GROUPS, num_items)
     assert groups > 1, f"{groups} groups have no standard deviation"
     order = torch.randperm(num_items, generator=generator(seed, "jackknife"))
-    group = torch.arange(num_items) % groups
-    return margin_of_parts([statistic(order[group != left_out]) for left_out in range(groups)])
+    return order, torch.arange(num_items) % groups
 
 
 def margin_of_parts(figures: Sequence[float]) -> float:

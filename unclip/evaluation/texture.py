@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unclip.core.seeding import generator
-from unclip.evaluation.bootstrap import GROUPS
+from unclip.evaluation.bootstrap import jackknife_groups
 
 PATCH = 3  # pixels: small, so that some lie on plain ground alone
 PATCHES = 64  # of each picture at each scale
@@ -52,7 +52,7 @@ class TextureReference:
         """Returns the distance of pictures (N, C, H, W), and those without one of G groups, (G,).
 
         The distance is the mean over scales and directions of the Wasserstein distance of the
-        projections. Picture i is in group i modulo G.
+        projections. The groups are those of `jackknife_groups`.
         """
         counts = _counts(images, self.seed)  # (G, SCALES, DIRECTIONS, BINS)
         total = counts.sum(dim=0)
@@ -92,11 +92,12 @@ def _cumulative(counts: Tensor) -> Tensor:
 
 def _counts(images: Pictures, seed: int) -> Tensor:
     """Returns histograms of each group's projections, (G, SCALES, DIRECTIONS, BINS) float64."""
-    groups = min(GROUPS, len(images))
+    order, group_in_order = jackknife_groups(len(images), seed=seed)
+    groups, group_of = int(group_in_order.max()) + 1, group_in_order[order.argsort()]
     counts = torch.zeros(groups, SCALES, DIRECTIONS * BINS, dtype=torch.float64)
     directions_start = torch.arange(DIRECTIONS) * BINS
     for batch, pictures in enumerate(_batches(images)):
-        group = (batch * BATCH + torch.arange(len(pictures))) % groups
+        group = group_of[batch * BATCH :][: len(pictures)]
         for scale, level in enumerate(pyramid(pictures)):
             contrasts = _contrasts(level, generator(seed, "texture", scale))
             index = ((contrasts + REACH) * (BINS / (2 * REACH))).long().clamp(0, BINS - 1)
